@@ -1,0 +1,1 @@
+//! A place to publish and subscribe bytes.

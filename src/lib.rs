@@ -1,0 +1,4 @@
+//! A zero-trust bus for agents.
+
+pub mod bus;
+pub mod proto;

@@ -1,0 +1,252 @@
+//! Who an agent is: ids, keys and signatures. The one door to Ed25519.
+//!
+//! Every signature in trustmesh is made and checked here, by one predicate: keys are 32 canonical
+//! bytes of a point that is not of small order, and signatures verify by RFC 8032 with the strict
+//! rules of `verify_strict`. No type of the underlying library appears in the public API.
+
+use std::fmt;
+use std::sync::Arc;
+
+use ed25519_dalek::Signer as _;
+use zeroize::Zeroizing;
+
+/// Bytes of a public key, a secret seed and an object id.
+pub const KEY_LEN: usize = 32;
+
+/// Bytes of a signature (RFC 8032 §5.1.6).
+pub const SIGNATURE_LEN: usize = 64;
+
+/// Longest agent id, in bytes. An id becomes a subject token and a file name, and both must stay
+/// far below the 255 bytes that subjects and file systems allow.
+pub const AGENT_ID_MAX: usize = 96;
+
+/// The name of an agent within its mesh, for example `planner` or `team/researcher-1`.
+///
+/// Holding one tells you that the text is at most [`AGENT_ID_MAX`] bytes of segments
+/// `[a-z0-9][a-z0-9_-]*` joined by `/`. It therefore has no dot, wildcard, blank, upper-case or
+/// control character, and is safe as (part of) a subject, a file name, a metric label and a log
+/// line once [`token`](Self::token) has replaced `/`. Ids are never normalised: two ids are the
+/// same agent exactly when their bytes are equal.
+#[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct AgentId(Arc<str>);
+
+impl AgentId {
+    /// Parses an id.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidAgentId`] when the text is empty, too long or has a segment outside the grammar.
+    ///
+    /// ```
+    /// use trustmesh::proto::identity::AgentId;
+    ///
+    /// assert_eq!(AgentId::parse("team/researcher-1")?.token(), "team~researcher-1");
+    /// assert!(AgentId::parse("../planner").is_err());
+    /// # Ok::<(), trustmesh::proto::identity::InvalidAgentId>(())
+    /// ```
+    pub fn parse(text: &str) -> Result<Self, InvalidAgentId> {
+        let segment_ok = |segment: &str| {
+            let mut bytes = segment.bytes();
+            bytes.next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+                && bytes.all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
+        };
+        if text.len() <= AGENT_ID_MAX && text.split('/').all(segment_ok) {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidAgentId)
+        }
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The id as one subject token or file name: `/` written `~`.
+    pub fn token(&self) -> String {
+        self.0.replace('/', "~")
+    }
+
+    /// The id that [`token`](Self::token) was made from.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidAgentId`] when no id has this token.
+    pub fn from_token(token: &str) -> Result<Self, InvalidAgentId> {
+        if token.contains('/') {
+            return Err(InvalidAgentId);
+        }
+        Self::parse(&token.replace('~', "/"))
+    }
+}
+
+impl fmt::Debug for AgentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for AgentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The text is not an agent id: at most 96 bytes of `[a-z0-9][a-z0-9_-]*` segments joined by `/`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error(
+    "an agent id is at most 96 bytes of lower-case segments [a-z0-9][a-z0-9_-]* joined by '/'"
+)]
+pub struct InvalidAgentId;
+
+/// The 32 bytes of a public key as they stand in a signed object.
+///
+/// Holding one says nothing about the bytes: they may be no key at all. [`PublicKey`] is the
+/// checked form.
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct KeyBytes(pub [u8; KEY_LEN]);
+
+impl fmt::Debug for KeyBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", data_encoding::HEXLOWER.encode_display(&self.0))
+    }
+}
+
+impl fmt::Display for KeyBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// An imported Ed25519 public key.
+///
+/// Holding one tells you that its bytes are the canonical encoding of a curve point which is not
+/// of small order, and that the point is already decompressed, so that verifying costs no more
+/// than the verification.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub struct PublicKey(ed25519_dalek::VerifyingKey);
+
+impl PublicKey {
+    /// Imports a key.
+    ///
+    /// # Errors
+    ///
+    /// [`WeakKey`] when the bytes are not canonical, no point of the curve, or of small order.
+    pub fn import(bytes: &KeyBytes) -> Result<Self, WeakKey> {
+        let key = ed25519_dalek::VerifyingKey::from_bytes(&bytes.0).map_err(|_| WeakKey)?;
+        // Decompression accepts y ≥ p (RFC 8032 §5.1.3 does not): compressing again tells.
+        let canonical = key.to_edwards().compress().to_bytes() == bytes.0;
+        if canonical && !key.is_weak() { Ok(Self(key)) } else { Err(WeakKey) }
+    }
+
+    /// Whether the point lies in the prime-order subgroup.
+    ///
+    /// Costs about half a verification, so it is asked once: at enrolment and for trust-root keys.
+    pub fn is_torsion_free(&self) -> bool {
+        self.0.to_edwards().is_torsion_free()
+    }
+
+    /// The key's bytes.
+    pub fn bytes(&self) -> KeyBytes {
+        KeyBytes(self.0.to_bytes())
+    }
+
+    /// Whether `signature` is this key's over exactly `message`: RFC 8032 §5.1.7 with canonical
+    /// `S`, and neither `A` nor `R` of small order.
+    #[must_use]
+    pub(crate) fn verifies(&self, message: &[u8], signature: &Signature) -> bool {
+        let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
+        self.0.verify_strict(message, &signature).is_ok()
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.bytes(), f)
+    }
+}
+
+/// The bytes are not a key we accept: non-canonical, no curve point, or of small order.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("not an acceptable Ed25519 public key (non-canonical, not on the curve, or of small order)")]
+pub struct WeakKey;
+
+/// A signature as it stands beside a signed object. Holding one says nothing about its validity.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub struct Signature(pub [u8; SIGNATURE_LEN]);
+
+impl fmt::Debug for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", data_encoding::HEXLOWER.encode_display(&self.0))
+    }
+}
+
+/// An Ed25519 signing key.
+///
+/// It prints redacted, is wiped when dropped, and can be neither cloned nor serialised; share it
+/// behind an [`Arc`]. What it signs is always domain-separated: see [`signing`](super::signing).
+pub struct SigningKey {
+    secret: ed25519_dalek::SigningKey,
+    public: PublicKey,
+}
+
+impl SigningKey {
+    /// A new key from the operating system's random number generator.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyGeneration`] when the generator fails or yields an all-zero seed.
+    pub fn generate() -> Result<Self, KeyGeneration> {
+        let mut seed = Zeroizing::new([0u8; KEY_LEN]);
+        getrandom::fill(seed.as_mut_slice()).map_err(|_| KeyGeneration::Random)?;
+        Self::from_seed(&seed)
+    }
+
+    /// The key of a 32-byte seed (RFC 8032 §5.1.5).
+    ///
+    /// # Errors
+    ///
+    /// [`KeyGeneration::ZeroSeed`] when every byte is zero: a failed generator, never a key.
+    pub fn from_seed(seed: &[u8; KEY_LEN]) -> Result<Self, KeyGeneration> {
+        if seed.iter().all(|b| *b == 0) {
+            return Err(KeyGeneration::ZeroSeed);
+        }
+        let secret = ed25519_dalek::SigningKey::from_bytes(seed);
+        let public = PublicKey(secret.verifying_key());
+        Ok(Self { secret, public })
+    }
+
+    /// The public half.
+    pub fn public(&self) -> PublicKey {
+        self.public
+    }
+
+    /// The seed, for key files and text forms of this crate.
+    pub(crate) fn seed(&self) -> Zeroizing<[u8; KEY_LEN]> {
+        Zeroizing::new(self.secret.to_bytes())
+    }
+
+    /// Signs exactly `message`. Callers go through [`signing`](super::signing), which prefixes the
+    /// domain label.
+    pub(crate) fn sign_raw(&self, message: &[u8]) -> Signature {
+        Signature(self.secret.sign(message).to_bytes())
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKey({}, secret redacted)", self.public.bytes())
+    }
+}
+
+/// Why no signing key could be made.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyGeneration {
+    /// The operating system's random number generator failed.
+    #[error("the operating system's random number generator failed")]
+    Random,
+    /// The seed is all zero.
+    #[error("an all-zero seed is no key")]
+    ZeroSeed,
+}
