@@ -1,0 +1,539 @@
+//! Audit: every decision as an event, every event in a hash chain, every batch signed.
+//!
+//! One decision makes one [`Decision`]. The emitter numbers events and chains them: a record's
+//! `prev` is the digest of the line before it, so that editing, dropping or reordering a record
+//! shows in the next. Records travel as JSON lines, the payload of an envelope that the emitter
+//! signs under its certificate; [`AuditReader`] checks all of it.
+//!
+//! Events hold no payloads and no secrets. What was not authenticated is marked `claimed`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::Serialize;
+
+use super::chain::VerifiedChain;
+use super::envelope::Claims;
+use super::envelope::Content;
+use super::envelope::UnverifiedEnvelope;
+use super::identity::AgentId;
+use super::identity::KeyBytes;
+use super::names::PAYLOAD_AUDIT;
+use super::names::Tag;
+use super::rejection::ChainBroken;
+use super::rejection::Malformed;
+use super::rejection::Place;
+use super::rejection::Rejection;
+use super::rejection::SubjectMismatch;
+use super::rejection::UnexpectedReply;
+use super::rejection::UntrustedRoot;
+use super::replay::MessageId;
+use super::scope::Action;
+use super::signing::Authentic;
+use super::signing::ObjectId;
+use super::time::ClockSkew;
+use super::time::Timestamp;
+use super::trust::TrustState;
+
+/// Version of the record schema.
+pub const RECORD_VERSION: u8 = 1;
+
+/// A place for one event that has already been reserved.
+///
+/// Taken before a message is verified, so that what cannot be recorded is not decided, and never
+/// blocking: where the audit is full, taking the slot fails (strict) or yields one that counts the
+/// event into a gap (available).
+pub trait AuditSlot {
+    /// Puts the decision into the slot.
+    fn fill(self, decision: Decision);
+}
+
+/// The facts of one decision, as known when it was made.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// When it was made.
+    pub at: Timestamp,
+    /// Why the message was refused; `None` when it was accepted.
+    pub rejection: Option<Rejection>,
+    /// The subject it was delivered on.
+    pub delivered: String,
+    /// Length of the message in bytes.
+    pub len: usize,
+    /// For unauthenticated refusals, SHA-256 of the first 256 bytes.
+    pub digest: Option<[u8; 32]>,
+    /// What the header says, when it could be decoded.
+    pub header: Option<HeaderFacts>,
+    /// Whether the sender's signature verified; if not, the header is a claim.
+    pub authentic: bool,
+    /// The chain, when every signature of it verified.
+    pub chain: Option<VerifiedChain>,
+    /// The state the decision was made under.
+    pub trust: Arc<TrustState>,
+    /// What verifying cost, when somebody measured it, in nanoseconds.
+    pub cost_ns: Option<u64>,
+}
+
+/// What an event keeps of a header. Owns its text, so that no event keeps a message buffer alive.
+#[derive(Clone, Debug)]
+pub struct HeaderFacts {
+    /// The action.
+    pub action: Action,
+    /// The message id.
+    pub mid: MessageId,
+    /// The object id of the header.
+    pub object: ObjectId,
+    /// The request answered.
+    pub in_reply_to: Option<ObjectId>,
+    /// The sender's key, from the chain.
+    pub sender: Option<KeyBytes>,
+    /// The trace context.
+    pub traceparent: Option<String>,
+    /// How often the work was forwarded.
+    pub hops: u8,
+}
+
+impl HeaderFacts {
+    pub(crate) fn of(claims: &Claims, header: &[u8]) -> Self {
+        let traceparent = claims.extensions.traceparent.as_ref();
+        Self {
+            action: claims.action,
+            mid: claims.mid,
+            object: Tag::Envelope.digest(header),
+            in_reply_to: claims.in_reply_to,
+            sender: None,
+            traceparent: traceparent.map(|t| String::from_utf8_lossy(t).into_owned()),
+            hops: claims.extensions.hops,
+        }
+    }
+}
+
+impl Decision {
+    /// The event that stands for this decision.
+    pub fn event(&self) -> AuditEvent {
+        let epochs = self.trust.epochs();
+        let header = self.header.as_ref();
+        let sender = header.and_then(|h| h.sender);
+        let certificate = sender.and_then(|key| self.trust.certificate(&key));
+        AuditEvent::Decision(DecisionEvent {
+            verdict: if self.rejection.is_none() { Word::Allow } else { Word::Deny },
+            class: self.rejection.map(|r| r.class().name().to_owned()),
+            code: self.rejection.map(|r| r.code()),
+            reason: self.rejection.map(|r| r.to_string()),
+            hop: self.rejection.and_then(|r| r.hop()),
+            subject: self.delivered.clone(),
+            action: header.map(|h| h.action.name().to_owned()),
+            sender: certificate.map(|c| c.agent().to_string()),
+            sender_key: sender.map(|key| key.to_string()),
+            claimed: !self.authentic,
+            mid: header.map(|h| h.mid.to_string()),
+            object: header.map(|h| h.object.to_string()),
+            in_reply_to: header.and_then(|h| h.in_reply_to).map(|id| id.to_string()),
+            issuer: self.chain.as_ref().map(|chain| chain.issuer().to_string()),
+            chain: self.chain.as_ref().map(|chain| self.hops(chain)).unwrap_or_default(),
+            trace: header.and_then(|h| h.traceparent.clone()),
+            hops: header.map_or(0, |h| h.hops),
+            len: self.len,
+            digest: self.digest.map(|d| data_encoding::HEXLOWER.encode(&d)),
+            registry: epochs.registry,
+            revocations: epochs.revocations,
+            policy: epochs.policy,
+            cost_ns: self.cost_ns,
+        })
+    }
+
+    fn hops(&self, chain: &VerifiedChain) -> Vec<HopEvent> {
+        let hop = |link: &super::delegation::Link| HopEvent {
+            link: link.id().to_string(),
+            holder: self
+                .trust
+                .certificate(&link.holder())
+                .map_or_else(|| link.holder().to_string(), |c| c.agent().to_string()),
+            key: link.holder().to_string(),
+            scope: link.scope().capabilities().iter().map(ToString::to_string).collect(),
+            until: link.validity().until().as_millis(),
+            remaining: link.remaining(),
+        };
+        chain.links().iter().map(hop).collect()
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+#[non_exhaustive]
+pub enum AuditEvent {
+    /// A message was accepted or refused.
+    Decision(DecisionEvent),
+    /// An accepted message was withdrawn before its handler ran: expired or revoked meanwhile, or
+    /// its handler panicked.
+    Withdrawn {
+        /// Object id of the message.
+        object: String,
+        /// Class of the rejection.
+        class: String,
+        /// Its code.
+        code: u16,
+    },
+    /// Refusals of one class that were counted instead of recorded one by one.
+    Aggregate {
+        /// Their class.
+        class: String,
+        /// How many.
+        count: u64,
+    },
+    /// Events that could not be recorded.
+    Gap {
+        /// How many.
+        count: u64,
+    },
+    /// A mutual handshake succeeded, or failed.
+    Session {
+        /// The peer, as registered; a claim when the handshake failed.
+        peer: String,
+        /// Which side this emitter was on.
+        role: SessionRole,
+        /// Until when the session lasts, in milliseconds since the epoch.
+        until: Option<u64>,
+        /// Why it failed.
+        class: Option<String>,
+        /// The code of that.
+        code: Option<u16>,
+    },
+    /// Something an operator must know: development mode, a replaced connection, a clock jump.
+    Notice {
+        /// A stable word for it.
+        topic: String,
+        /// The same for people.
+        text: String,
+    },
+}
+
+/// The side an emitter was on in a handshake.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionRole {
+    /// It began the handshake.
+    Initiator,
+    /// It answered.
+    Responder,
+}
+
+/// Allow or deny.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Word {
+    /// Accepted.
+    Allow,
+    /// Refused.
+    Deny,
+}
+
+/// One decision. Ids, keys and digests are lower-case hex.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct DecisionEvent {
+    /// Allow or deny.
+    pub verdict: Word,
+    /// Class of the rejection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// Code of the rejection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<u16>,
+    /// The rejection in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The link concerned; 0 is the root grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hop: Option<u8>,
+    /// The subject it was delivered on.
+    pub subject: String,
+    /// `pub`, `req` or `serve`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<String>,
+    /// The sender, as registered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<String>,
+    /// The sender's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender_key: Option<String>,
+    /// Whether sender, action and ids are claims, because the signature did not verify or was
+    /// never looked at.
+    pub claimed: bool,
+    /// The message id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mid: Option<String>,
+    /// The object id of the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
+    /// The request this answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_reply_to: Option<String>,
+    /// The issuer of the root grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// The links, when all their signatures verified.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chain: Vec<HopEvent>,
+    /// The trace context the sender signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+    /// How often the work was forwarded.
+    #[serde(default)]
+    pub hops: u8,
+    /// Length of the message in bytes.
+    pub len: usize,
+    /// For unauthenticated refusals, SHA-256 of the first 256 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// Epoch of the registry decided under.
+    pub registry: u64,
+    /// Epoch of the revocation list decided under.
+    pub revocations: u64,
+    /// Epoch of the policy decided under.
+    pub policy: u64,
+    /// What verifying cost, in nanoseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_ns: Option<u64>,
+}
+
+/// One link of the chain of a decision.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct HopEvent {
+    /// Object id of the link.
+    pub link: String,
+    /// Who received the authority.
+    pub holder: String,
+    /// With which key.
+    pub key: String,
+    /// What may be done, as capability text.
+    pub scope: Vec<String>,
+    /// Until when, in milliseconds since the epoch.
+    pub until: u64,
+    /// How many delegations may follow.
+    pub remaining: u8,
+}
+
+/// An event with its place in the emitter's sequence: one JSON line.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct AuditRecord {
+    /// Version of this schema.
+    pub v: u8,
+    /// The agent that decided.
+    pub emitter: String,
+    /// The run of that agent: 8 random bytes a process.
+    pub run: String,
+    /// Number of the record within the run, from 0.
+    pub seq: u64,
+    /// Digest of the line before, all zero for the first.
+    pub prev: String,
+    /// The emitter's time in milliseconds since the epoch.
+    pub time: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: AuditEvent,
+}
+
+/// Numbers and chains the records of one emitter.
+#[derive(Debug)]
+pub struct RecordChain {
+    emitter: AgentId,
+    run: String,
+    seq: u64,
+    prev: ObjectId,
+}
+
+impl RecordChain {
+    /// The beginning of a run.
+    pub fn new(emitter: AgentId, run: [u8; 8]) -> Self {
+        let run = data_encoding::HEXLOWER.encode(&run);
+        Self { emitter, run, seq: 0, prev: ObjectId([0; 32]) }
+    }
+
+    /// Appends an event; returns the record and its line, without line break.
+    pub fn append(&mut self, at: Timestamp, event: AuditEvent) -> (AuditRecord, String) {
+        let record = AuditRecord {
+            v: RECORD_VERSION,
+            emitter: self.emitter.to_string(),
+            run: self.run.clone(),
+            seq: self.seq,
+            prev: self.prev.to_string(),
+            time: at.as_millis(),
+            event,
+        };
+        let line = serde_json::to_string(&record)
+            // Records are structs of text and numbers, which JSON can always express.
+            .expect("an audit record is expressible in JSON");
+        self.seq += 1;
+        self.prev = Tag::AuditRecord.digest(line.as_bytes());
+        (record, line)
+    }
+}
+
+/// The subject `<prefix>.audit.<id>`.
+pub fn audit_subject(prefix: &str, emitter: &AgentId) -> String {
+    format!("{prefix}.audit.{}", emitter.token())
+}
+
+/// What an audit reader found in a batch.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum AuditItem {
+    /// A record, in its place.
+    Record(AuditRecord),
+    /// Records of a run that never arrived.
+    Missing {
+        /// The emitter.
+        emitter: AgentId,
+        /// Its run.
+        run: String,
+        /// First missing number.
+        from: u64,
+        /// First number after the gap.
+        to: u64,
+    },
+    /// A record that was already read; it is not repeated.
+    Duplicate {
+        /// The emitter.
+        emitter: AgentId,
+        /// Its run.
+        run: String,
+        /// The number.
+        seq: u64,
+    },
+    /// A record that does not follow from the one before: two histories of one run exist.
+    Fork {
+        /// The emitter.
+        emitter: AgentId,
+        /// Its run.
+        run: String,
+        /// The number of the record that does not fit.
+        seq: u64,
+    },
+}
+
+/// Where the reader stands in one run.
+#[derive(Debug)]
+struct Position {
+    next: u64,
+    prev: String,
+}
+
+/// Checks audit batches and restores the order of each emitter.
+///
+/// The authority for `<prefix>.audit.<id>` is the live certificate of `<id>`, never a chain: no
+/// grant lets an agent speak for another in the audit.
+#[derive(Debug)]
+pub struct AuditReader {
+    prefix: String,
+    skew: ClockSkew,
+    runs: HashMap<(AgentId, String), Position>,
+}
+
+impl AuditReader {
+    /// A reader that has seen nothing.
+    pub fn new(prefix: &str, skew: ClockSkew) -> Self {
+        Self { prefix: prefix.to_owned(), skew, runs: HashMap::new() }
+    }
+
+    /// Checks one message and returns what is in it.
+    ///
+    /// # Errors
+    ///
+    /// Why the batch is not an emitter's: nothing of it counts.
+    pub fn read(
+        &mut self,
+        frame: &Bytes,
+        delivered: &str,
+        trust: &TrustState,
+        now: Timestamp,
+    ) -> Result<Vec<AuditItem>, Rejection> {
+        let (emitter, payload) = open_batch(&self.prefix, self.skew, frame, delivered, trust, now)?;
+        let malformed =
+            |reason| Rejection::Malformed { place: Place::Audit, reason };
+        let text = std::str::from_utf8(&payload).map_err(|_| malformed(Malformed::NotText))?;
+        let mut records = Vec::new();
+        for line in text.lines() {
+            let record: AuditRecord =
+                serde_json::from_str(line).map_err(|_| malformed(Malformed::WrongType))?;
+            if record.v != RECORD_VERSION || record.emitter != emitter.as_str() {
+                return Err(malformed(Malformed::FieldCombination));
+            }
+            records.push((record, Tag::AuditRecord.digest(line.as_bytes())));
+        }
+        let mut items = Vec::with_capacity(records.len());
+        for (record, digest) in records {
+            self.place(&emitter, record, digest, &mut items);
+        }
+        Ok(items)
+    }
+
+    fn place(
+        &mut self,
+        emitter: &AgentId,
+        record: AuditRecord,
+        digest: ObjectId,
+        items: &mut Vec<AuditItem>,
+    ) {
+        let (emitter, run, seq) = (emitter.clone(), record.run.clone(), record.seq);
+        let key = (emitter.clone(), run.clone());
+        let here = Position { next: seq.saturating_add(1), prev: digest.to_string() };
+        match self.runs.get(&key) {
+            Some(position) if seq < position.next => {
+                items.push(AuditItem::Duplicate { emitter, run, seq });
+                return;
+            }
+            Some(position) if seq > position.next => {
+                items.push(AuditItem::Missing { emitter, run, from: position.next, to: seq });
+            }
+            Some(position) if position.prev != record.prev => {
+                items.push(AuditItem::Fork { emitter, run, seq });
+            }
+            _ => {}
+        }
+        self.runs.insert(key, here);
+        items.push(AuditItem::Record(record));
+    }
+}
+
+fn open_batch(
+    prefix: &str,
+    skew: ClockSkew,
+    frame: &Bytes,
+    delivered: &str,
+    trust: &TrustState,
+    now: Timestamp,
+) -> Result<(AgentId, Bytes), Rejection> {
+    let place = Place::Audit;
+    let envelope = UnverifiedEnvelope::parse(frame)?;
+    let claims = &envelope.claims;
+    if claims.mesh != trust.mesh() {
+        return Err(Rejection::UntrustedRoot { place, reason: UntrustedRoot::OtherMesh });
+    }
+    if claims.subject.as_str() != delivered {
+        return Err(Rejection::SubjectMismatch { reason: SubjectMismatch::Delivered });
+    }
+    if claims.action != Action::Publish || &claims.payload_type[..] != PAYLOAD_AUDIT.as_bytes() {
+        return Err(Rejection::UnexpectedReply { reason: UnexpectedReply::NotAReply });
+    }
+    // The certificate is the authority: a chain has no say here, so none may come along.
+    if envelope.chain[..] != [0x90] {
+        return Err(Rejection::ChainBroken { place, reason: ChainBroken::NotOurs });
+    }
+    super::verify::check_envelope_time(claims, now, skew)?;
+    trust.check_fresh(now, skew)?;
+    let certificate =
+        trust.certificate_with_id(&claims.leaf).ok_or(Rejection::UnknownAgent { place })?;
+    trust.check_standing(&certificate.claims().key, now, skew, place)?;
+    trust.revocations().check_agent(certificate, place)?;
+    let emitter = certificate.agent().clone();
+    if delivered != audit_subject(prefix, &emitter) {
+        return Err(Rejection::SubjectMismatch { reason: SubjectMismatch::Control });
+    }
+    let (header, signature) = (&envelope.header, &envelope.signature);
+    let tag = Tag::Envelope;
+    Authentic::check(tag, header, (), certificate.key(), signature, place)?;
+    let content = Content::open(&envelope.content, claims)?;
+    Ok((emitter, content.payload))
+}

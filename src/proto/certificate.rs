@@ -1,0 +1,231 @@
+//! Agent certificates: the registrar's word that a key is an agent's.
+//!
+//! ```text
+//! body  [v, mesh bin16, serial bin16, agent id, key bin32, nbf, exp, prev nil|bin32, key_epoch, ext]
+//! wire  [body bin, registrar u8, signature bin64, possession bin64]
+//! ```
+//!
+//! `registrar` is the position of the signing key among the trust root's registrar keys; it
+//! selects, it never supplies. `possession` is the certified key's own signature over the
+//! certificate's id: nobody can have a key certified that is not theirs.
+
+use bytes::Bytes;
+
+use super::delegation::read_validity;
+use super::identity::AgentId;
+use super::identity::AGENT_ID_MAX;
+use super::identity::KeyBytes;
+use super::identity::PublicKey;
+use super::identity::Signature;
+use super::identity::SigningKey;
+use super::names::OBJECT_VERSION;
+use super::names::Tag;
+use super::rejection::Malformed;
+use super::rejection::Place;
+use super::rejection::Rejection;
+use super::rejection::UntrustedRoot;
+use super::scope::checked_text;
+use super::signing;
+use super::signing::Authentic;
+use super::signing::MeshId;
+use super::signing::ObjectId;
+use super::time::Validity;
+use super::wire;
+use super::wire::Reader;
+use super::wire::bin;
+
+/// Largest encoded certificate: ids, two signatures and framing come to about 400 bytes.
+pub const CERTIFICATE_MAX: usize = 512;
+
+/// What a certificate says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CertificateClaims {
+    /// The mesh.
+    pub mesh: MeshId,
+    /// 16 random bytes.
+    pub serial: [u8; 16],
+    /// The agent.
+    pub agent: AgentId,
+    /// Its key.
+    pub key: KeyBytes,
+    /// When the certificate holds.
+    pub validity: Validity,
+    /// The certificate this one follows, when the key was rotated or the term renewed.
+    pub previous: Option<ObjectId>,
+    /// How often the agent's key was rotated.
+    pub key_epoch: u32,
+}
+
+impl CertificateClaims {
+    fn body(&self) -> Vec<u8> {
+        let ext: [(); 0] = [];
+        wire::encode(&(
+            OBJECT_VERSION,
+            bin(&self.mesh.0),
+            bin(&self.serial),
+            self.agent.as_str(),
+            bin(&self.key.0),
+            self.validity.from().as_millis(),
+            self.validity.until().as_millis(),
+            self.previous.as_ref().map(|id| bin(&id.0)),
+            self.key_epoch,
+            &ext[..],
+        ))
+    }
+
+    fn parse(body: &Bytes) -> Result<Self, Rejection> {
+        let place = Place::Certificate;
+        let mut r = Reader::new(body, place);
+        r.array_of(10)?;
+        let found = r.uint()?;
+        if found != OBJECT_VERSION {
+            return Err(Rejection::UnsupportedVersion { place, found });
+        }
+        let mesh = MeshId(r.bin_of()?);
+        let serial = r.bin_of()?;
+        let agent = AgentId::parse(checked_text(&r.text(AGENT_ID_MAX)?))
+            .map_err(|_| r.fault(Malformed::BadAgentId))?;
+        let key = r.key()?;
+        let validity = read_validity(&mut r)?;
+        let previous = r.optional(Reader::object_id)?;
+        let key_epoch = r.number_of()?;
+        if r.array()? != 0 {
+            return Err(r.fault(Malformed::Extension));
+        }
+        r.finish()?;
+        Ok(Self { mesh, serial, agent, key, validity, previous, key_epoch })
+    }
+}
+
+/// A certificate that was decoded but not checked.
+#[derive(Clone, Debug)]
+pub struct UnverifiedCertificate {
+    claims: CertificateClaims,
+    id: ObjectId,
+    registrar: u8,
+    body: Bytes,
+    signature: Signature,
+    possession: Signature,
+}
+
+impl UnverifiedCertificate {
+    /// Decodes a certificate.
+    ///
+    /// # Errors
+    ///
+    /// `TooLarge`, `Malformed` or `UnsupportedVersion`.
+    pub fn parse(bytes: &Bytes) -> Result<Self, Rejection> {
+        let place = Place::Certificate;
+        if bytes.len() > CERTIFICATE_MAX {
+            return Err(Rejection::TooLarge { place, limit: CERTIFICATE_MAX as u32 });
+        }
+        let mut r = Reader::new(bytes, place);
+        r.array_of(4)?;
+        let body = r.bin(CERTIFICATE_MAX)?;
+        let registrar = r.number_of()?;
+        let signature = Signature(r.bin_of()?);
+        let possession = Signature(r.bin_of()?);
+        r.finish()?;
+        let claims = CertificateClaims::parse(&body)?;
+        let id = Tag::Certificate.digest(&body);
+        Ok(Self { claims, id, registrar, body, signature, possession })
+    }
+
+    /// Certifies `claims`. The certified key signs too, to prove that it is possessed.
+    ///
+    /// # Errors
+    ///
+    /// `KeyMismatch` when `key` is not the key of the claims.
+    pub fn sign(
+        claims: &CertificateClaims,
+        registrar: (u8, &SigningKey),
+        key: &SigningKey,
+    ) -> Result<Bytes, Rejection> {
+        if key.public().bytes() != claims.key {
+            return Err(Rejection::KeyMismatch {
+                place: Place::Certificate,
+                reason: super::rejection::KeyMismatch::OtherAgent,
+            });
+        }
+        let body = claims.body();
+        let id = Tag::Certificate.digest(&body);
+        let signature = signing::sign(Tag::Certificate, &body, registrar.1);
+        let possession = signing::sign(Tag::Possession, &id.0, key);
+        let bytes =
+            wire::encode(&(bin(&body), registrar.0, bin(&signature.0), bin(&possession.0)));
+        Ok(bytes.into())
+    }
+
+    /// What it claims.
+    pub fn claims(&self) -> &CertificateClaims {
+        &self.claims
+    }
+
+    /// The certificate's object id.
+    pub fn id(&self) -> ObjectId {
+        self.id
+    }
+
+    /// Checks mesh, key, registrar signature and proof of possession.
+    ///
+    /// # Errors
+    ///
+    /// `UntrustedRoot`, `WeakKey` or `BadSignature`.
+    pub fn verify(
+        self,
+        mesh: MeshId,
+        registrars: &[PublicKey],
+    ) -> Result<Certificate, Rejection> {
+        let place = Place::Certificate;
+        if self.claims.mesh != mesh {
+            let reason = UntrustedRoot::OtherMesh;
+            return Err(Rejection::UntrustedRoot { place, reason });
+        }
+        let registrar = registrars
+            .get(usize::from(self.registrar))
+            .ok_or(Rejection::UntrustedRoot { place, reason: UntrustedRoot::Threshold })?;
+        let key = PublicKey::import(&self.claims.key)
+            .ok()
+            .filter(PublicKey::is_torsion_free)
+            .ok_or(Rejection::WeakKey { place })?;
+        let tag = Tag::Certificate;
+        let claims =
+            Authentic::check(tag, &self.body, self.claims, registrar, &self.signature, place)?;
+        Authentic::check(Tag::Possession, &self.id.0, (), &key, &self.possession, place)?;
+        Ok(Certificate { id: self.id, key, claims })
+    }
+}
+
+/// A checked certificate.
+///
+/// Holding one tells you that a registrar of the mesh certified the key for the agent, that the
+/// key is an acceptable one of prime order, and that its holder proved to possess it. Whether it
+/// is live at some instant is asked with its [`validity`](CertificateClaims::validity).
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    id: ObjectId,
+    key: PublicKey,
+    claims: Authentic<CertificateClaims>,
+}
+
+impl Certificate {
+    /// The object id.
+    pub fn id(&self) -> ObjectId {
+        self.id
+    }
+
+    /// The certified key, imported.
+    pub fn key(&self) -> &PublicKey {
+        &self.key
+    }
+
+    /// What it says.
+    pub fn claims(&self) -> &CertificateClaims {
+        self.claims.claims()
+    }
+
+    /// The agent.
+    pub fn agent(&self) -> &AgentId {
+        &self.claims().agent
+    }
+}

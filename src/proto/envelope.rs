@@ -1,0 +1,603 @@
+//! The envelope: what travels on the bus around every payload.
+//!
+//! ```text
+//! frame    "TMSH" [fv, mode, header bin, signature bin64, chain bin, content bin]
+//! header   [v, mode, mesh bin16, mid bin16, iat, ttl, action, subject, reply nil|str,
+//!           audience nil|bin32, in_reply_to nil|bin32, leaf bin32, payload_type,
+//!           content_hash bin32, content_len, ext]
+//! content  [[[name, value]…], [granted chain bin…], payload bin]
+//! ```
+//!
+//! The signature covers the header under the tag `envelope`; the header commits to the chain by
+//! its leaf's id and to the content by digest and length. Whatever decides route, identity or
+//! meaning is in the header; nothing is read from NATS headers.
+
+use bytes::Bytes;
+
+use super::chain;
+use super::chain::Credential;
+use super::identity::KeyBytes;
+use super::identity::SIGNATURE_LEN;
+use super::identity::Signature;
+use super::identity::SigningKey;
+use super::limits::APP_HEADERS_BYTES_MAX;
+use super::limits::APP_HEADERS_MAX;
+use super::limits::CHAIN_MAX;
+use super::limits::EXTENSIONS_BYTES_MAX;
+use super::limits::EXTENSIONS_MAX;
+use super::limits::GRANTS_BYTES_MAX;
+use super::limits::GRANTS_MAX;
+use super::limits::HEADER_MAX;
+use super::limits::HOPS_MAX;
+use super::limits::PAYLOAD_TYPE_MAX;
+use super::limits::SUBJECT_MAX;
+use super::limits::TTL_DEFAULT_MS;
+use super::limits::TTL_MAX_MS;
+use super::names::EXT_EPOCHS;
+use super::names::EXT_HOPS;
+use super::names::EXT_TRACEPARENT;
+use super::names::FRAME_VERSION;
+use super::names::MAGIC_ENVELOPE;
+use super::names::MODE_SINGLE;
+use super::names::OBJECT_VERSION;
+use super::names::Tag;
+use super::rejection::DepthExceeded;
+use super::rejection::Malformed;
+use super::rejection::Place;
+use super::rejection::Rejection;
+use super::replay::MessageId;
+use super::scope::Action;
+use super::scope::checked_text;
+use super::signing;
+use super::signing::MeshId;
+use super::signing::ObjectId;
+use super::subject::Subject;
+use super::time::Timestamp;
+use super::wire;
+use super::wire::Reader;
+use super::wire::bin;
+
+/// What a header says.
+///
+/// By itself it proves nothing; inside a [`VerifiedEnvelope`](super::verify::VerifiedEnvelope)
+/// every field was signed by the sender.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Claims {
+    /// How the envelope is signed; 1 is one signature.
+    pub mode: u8,
+    /// The mesh.
+    pub mesh: MeshId,
+    /// 16 random bytes that no other message of this sender has.
+    pub mid: MessageId,
+    /// When it was made.
+    pub issued: Timestamp,
+    /// For how many milliseconds it may be accepted: 1 to [`TTL_MAX_MS`].
+    pub ttl_ms: u32,
+    /// Publish, Request or Serve.
+    pub action: Action,
+    /// The subject it was sent to.
+    pub subject: Subject,
+    /// Where an answer is expected; present exactly when the action is Request.
+    pub reply: Option<Subject>,
+    /// The one key it is meant for; always present in an answer.
+    pub audience: Option<KeyBytes>,
+    /// The request it answers; present exactly when the action is Serve.
+    pub in_reply_to: Option<ObjectId>,
+    /// The last link of the chain it is sent under.
+    pub leaf: ObjectId,
+    /// A media type or the like, at most 96 bytes; empty by default.
+    pub payload_type: Bytes,
+    /// Digest of the content.
+    pub content_hash: ObjectId,
+    /// Length of the content in bytes.
+    pub content_len: u32,
+    /// Extensions.
+    pub extensions: Extensions,
+}
+
+/// The extensions of a header. What is absent here was absent there.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Extensions {
+    /// Registry, revocation and policy epochs the sender decided under: a hint.
+    pub epochs: Option<[u64; 3]>,
+    /// W3C `traceparent`, 55 bytes.
+    pub traceparent: Option<Bytes>,
+    /// How often this piece of work was forwarded; absent means 0.
+    pub hops: u8,
+}
+
+impl Claims {
+    /// Decodes a header.
+    pub(crate) fn parse(header: &Bytes) -> Result<Self, Rejection> {
+        let place = Place::Header;
+        let mut r = Reader::new(header, place);
+        r.array_of(16)?;
+        let found = r.uint()?;
+        if found != OBJECT_VERSION {
+            return Err(Rejection::UnsupportedVersion { place, found });
+        }
+        let claims = Self {
+            mode: read_mode(&mut r)?,
+            mesh: MeshId(r.bin_of()?),
+            mid: MessageId(r.bin_of()?),
+            issued: Timestamp::from_millis(r.uint()?),
+            ttl_ms: r.number_of()?,
+            action: read_action(&mut r)?,
+            subject: read_subject(&mut r)?,
+            reply: r.optional(read_subject)?,
+            audience: r.optional(Reader::key)?,
+            in_reply_to: r.optional(Reader::object_id)?,
+            leaf: r.object_id()?,
+            payload_type: r.text(PAYLOAD_TYPE_MAX)?,
+            content_hash: r.object_id()?,
+            content_len: r.number_of()?,
+            extensions: Extensions::read(&mut r)?,
+        };
+        claims.check_lifetime().map_err(|reason| r.fault(reason))?;
+        claims.check_combination().map_err(|reason| r.fault(reason))?;
+        r.finish()?;
+        Ok(claims)
+    }
+
+    fn check_lifetime(&self) -> Result<(), Malformed> {
+        let end = self.issued.as_millis().checked_add(u64::from(self.ttl_ms));
+        if end.is_some() && (1..=TTL_MAX_MS).contains(&self.ttl_ms) {
+            Ok(())
+        } else {
+            Err(Malformed::Lifetime)
+        }
+    }
+
+    fn check_combination(&self) -> Result<(), Malformed> {
+        let sound = match self.action {
+            Action::Publish => self.reply.is_none() && self.in_reply_to.is_none(),
+            Action::Request => self.reply.is_some() && self.in_reply_to.is_none(),
+            Action::Serve => {
+                self.reply.is_none() && self.in_reply_to.is_some() && self.audience.is_some()
+            }
+            Action::Subscribe | Action::Delegate => false,
+        };
+        if sound { Ok(()) } else { Err(Malformed::FieldCombination) }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        wire::encode(&(
+            OBJECT_VERSION,
+            self.mode,
+            bin(&self.mesh.0),
+            bin(&self.mid.0),
+            self.issued.as_millis(),
+            self.ttl_ms,
+            self.action as u8,
+            self.subject.as_str(),
+            self.reply.as_ref().map(Subject::as_str),
+            self.audience.as_ref().map(|key| bin(&key.0)),
+            self.in_reply_to.as_ref().map(|id| bin(&id.0)),
+            bin(&self.leaf.0),
+            checked_text(&self.payload_type),
+            bin(&self.content_hash.0),
+            self.content_len,
+            self.extensions.wire(),
+        ))
+    }
+}
+
+fn read_mode(r: &mut Reader<'_>) -> Result<u8, Rejection> {
+    let found = r.uint()?;
+    if found == u64::from(MODE_SINGLE) {
+        Ok(MODE_SINGLE)
+    } else {
+        Err(Rejection::UnsupportedVersion { place: r.place(), found })
+    }
+}
+
+fn read_action(r: &mut Reader<'_>) -> Result<Action, Rejection> {
+    match r.uint()? {
+        1 => Ok(Action::Publish),
+        4 => Ok(Action::Request),
+        8 => Ok(Action::Serve),
+        _ => Err(r.fault(Malformed::OutOfRange)),
+    }
+}
+
+fn read_subject(r: &mut Reader<'_>) -> Result<Subject, Rejection> {
+    let text = r.text(SUBJECT_MAX)?;
+    Subject::from_bytes(text).map_err(|_| r.fault(Malformed::BadSubject))
+}
+
+impl Extensions {
+    fn wire(&self) -> Vec<(u16, bool, serde_bytes::ByteBuf)> {
+        let mut out = Vec::new();
+        if let Some(epochs) = self.epochs {
+            let bytes: Vec<u8> = epochs.iter().flat_map(|epoch| epoch.to_be_bytes()).collect();
+            out.push((EXT_EPOCHS, false, bytes.into()));
+        }
+        if let Some(traceparent) = &self.traceparent {
+            out.push((EXT_TRACEPARENT, false, traceparent.to_vec().into()));
+        }
+        if self.hops > 0 {
+            out.push((EXT_HOPS, true, vec![self.hops].into()));
+        }
+        out
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, Rejection> {
+        let mut extensions = Self::default();
+        let (mut last, mut total) = (None, 0);
+        for _ in 0..r.array_up_to(EXTENSIONS_MAX)? {
+            r.array_of(3)?;
+            let id: u16 = r.number_of()?;
+            let critical = r.boolean()?;
+            let value = r.bin(EXTENSIONS_BYTES_MAX)?;
+            total += value.len();
+            if last.is_some_and(|last| last >= id) {
+                return Err(r.fault(Malformed::Extension));
+            }
+            if total > EXTENSIONS_BYTES_MAX {
+                let limit = EXTENSIONS_BYTES_MAX as u32;
+                return Err(Rejection::TooLarge { place: r.place(), limit });
+            }
+            last = Some(id);
+            extensions.set(id, critical, value, r)?;
+        }
+        Ok(extensions)
+    }
+
+    fn set(
+        &mut self,
+        id: u16,
+        critical: bool,
+        value: Bytes,
+        r: &Reader<'_>,
+    ) -> Result<(), Rejection> {
+        let fault = || r.fault(Malformed::Extension);
+        match (id, critical) {
+            (EXT_EPOCHS, false) => {
+                let bytes = <[u8; 24]>::try_from(&value[..]).map_err(|_| fault())?;
+                let mut epochs = [0; 3];
+                for (epoch, chunk) in epochs.iter_mut().zip(bytes.chunks_exact(8)) {
+                    *epoch = chunk.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+                }
+                self.epochs = Some(epochs);
+            }
+            (EXT_TRACEPARENT, false) if is_traceparent(&value) => self.traceparent = Some(value),
+            (EXT_HOPS, true) => match value[..] {
+                [hops @ 1..=HOPS_MAX] => self.hops = hops,
+                [0] => return Err(fault()),
+                [_] => {
+                    let reason = DepthExceeded::Hops;
+                    return Err(Rejection::DepthExceeded { place: r.place(), reason });
+                }
+                _ => return Err(fault()),
+            },
+            (EXT_EPOCHS | EXT_TRACEPARENT | EXT_HOPS, _) | (_, true) => return Err(fault()),
+            // Unknown and not critical: the sender says it may be ignored.
+            (_, false) => {}
+        }
+        Ok(())
+    }
+}
+
+/// Whether `value` is a version-00 traceparent (W3C Trace Context §3.2).
+pub(crate) fn is_traceparent(value: &[u8]) -> bool {
+    let hex = |b: &u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+    value.len() == 55
+        && value.starts_with(b"00-")
+        && value[35] == b'-'
+        && value[52] == b'-'
+        && value[3..35].iter().all(hex)
+        && value[36..52].iter().all(hex)
+        && value[53..].iter().all(hex)
+}
+
+/// An application header: name and value.
+pub type AppHeader = (String, String);
+
+/// What a new envelope shall say.
+#[derive(Clone, Debug)]
+pub struct EnvelopeDraft {
+    /// 16 random bytes.
+    pub mid: MessageId,
+    /// Now.
+    pub issued: Timestamp,
+    /// For how many milliseconds it may be accepted.
+    pub ttl_ms: u32,
+    /// Publish, Request or Serve.
+    pub action: Action,
+    /// Where it goes.
+    pub subject: Subject,
+    /// Where an answer is expected.
+    pub reply: Option<Subject>,
+    /// The one key it is meant for.
+    pub audience: Option<KeyBytes>,
+    /// The request it answers.
+    pub in_reply_to: Option<ObjectId>,
+    /// A media type or the like.
+    pub payload_type: &'static str,
+    /// Application headers.
+    pub headers: Vec<AppHeader>,
+    /// Chains handed over with the message.
+    pub grants: Vec<Bytes>,
+    /// Extensions.
+    pub extensions: Extensions,
+    /// The payload.
+    pub payload: Bytes,
+}
+
+impl EnvelopeDraft {
+    /// A message without reply, audience, headers or grants.
+    pub fn new(mid: MessageId, issued: Timestamp, action: Action, subject: Subject) -> Self {
+        Self {
+            mid,
+            issued,
+            ttl_ms: TTL_DEFAULT_MS,
+            action,
+            subject,
+            reply: None,
+            audience: None,
+            in_reply_to: None,
+            payload_type: "",
+            headers: Vec::new(),
+            grants: Vec::new(),
+            extensions: Extensions::default(),
+            payload: Bytes::new(),
+        }
+    }
+
+    /// Signs the envelope with a credential.
+    ///
+    /// # Errors
+    ///
+    /// Whatever a receiver would refuse in the envelope itself (`Malformed`, `TooLarge`,
+    /// `DepthExceeded`). Whether the credential covers it is
+    /// [`check_send`](super::verify::check_send)'s question.
+    pub fn sign(&self, credential: &Credential) -> Result<SignedEnvelope, Rejection> {
+        let chain = credential.chain();
+        self.sign_parts(chain.mesh(), chain.leaf().id(), chain.bytes(), credential.key())
+    }
+
+    /// Signs under a leaf id and chain bytes given separately; audit batches name a certificate
+    /// and carry no chain.
+    pub(crate) fn sign_parts(
+        &self,
+        mesh: MeshId,
+        leaf: ObjectId,
+        chain: &Bytes,
+        key: &SigningKey,
+    ) -> Result<SignedEnvelope, Rejection> {
+        let prefix = self.content_prefix()?;
+        let content_len = prefix.len() + self.payload.len();
+        let claims = Claims {
+            mode: MODE_SINGLE,
+            mesh,
+            mid: self.mid,
+            issued: self.issued,
+            ttl_ms: self.ttl_ms,
+            action: self.action,
+            subject: self.subject.clone(),
+            reply: self.reply.clone(),
+            audience: self.audience,
+            in_reply_to: self.in_reply_to,
+            leaf,
+            payload_type: Bytes::from_static(self.payload_type.as_bytes()),
+            content_hash: content_digest(&prefix, &self.payload),
+            content_len: u32::try_from(content_len).map_err(|_| TOO_MUCH_CONTENT)?,
+            extensions: self.extensions.clone(),
+        };
+        let header = Bytes::from(claims.encode());
+        check_header_len(header.len())?;
+        // What a receiver would refuse is refused here, by the same code.
+        Claims::parse(&header)?;
+        let signature = signing::sign(Tag::Envelope, &header, key);
+        let id = Tag::Envelope.digest(&header);
+
+        let room = MAGIC_ENVELOPE.len() + 24 + header.len() + SIGNATURE_LEN + chain.len();
+        let mut frame = Vec::with_capacity(room + content_len);
+        frame.extend_from_slice(&MAGIC_ENVELOPE);
+        frame.extend_from_slice(&[0x96, FRAME_VERSION as u8, MODE_SINGLE]);
+        wire::encode_into(&mut frame, bin(&header));
+        wire::encode_into(&mut frame, bin(&signature.0));
+        wire::encode_into(&mut frame, bin(chain));
+        push_bin_header(&mut frame, content_len);
+        frame.extend_from_slice(&prefix);
+        frame.extend_from_slice(&self.payload);
+        Ok(SignedEnvelope { id, bytes: frame.into() })
+    }
+
+    /// Everything of the content up to the payload's own bytes.
+    fn content_prefix(&self) -> Result<Vec<u8>, Rejection> {
+        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len());
+        let too_large = |limit: usize| {
+            Err(Rejection::TooLarge { place: Place::Content, limit: limit as u32 })
+        };
+        if self.headers.len() > APP_HEADERS_MAX {
+            return too_large(APP_HEADERS_MAX);
+        }
+        if headers.sum::<usize>() > APP_HEADERS_BYTES_MAX {
+            return too_large(APP_HEADERS_BYTES_MAX);
+        }
+        if self.grants.len() > GRANTS_MAX {
+            return too_large(GRANTS_MAX);
+        }
+        if self.grants.iter().map(Bytes::len).sum::<usize>() > GRANTS_BYTES_MAX {
+            return too_large(GRANTS_BYTES_MAX);
+        }
+        let nul = |(name, value): &AppHeader| name.contains('\0') || value.contains('\0');
+        if self.headers.iter().any(nul) {
+            return Err(Rejection::Malformed { place: Place::Content, reason: Malformed::NotText });
+        }
+        let grants: Vec<_> = self.grants.iter().map(|grant| bin(grant)).collect();
+        let mut prefix = vec![0x93];
+        wire::encode_into(&mut prefix, &self.headers);
+        wire::encode_into(&mut prefix, &grants);
+        push_bin_header(&mut prefix, self.payload.len());
+        Ok(prefix)
+    }
+}
+
+const TOO_MUCH_CONTENT: Rejection =
+    Rejection::TooLarge { place: Place::Content, limit: u32::MAX };
+
+fn check_header_len(len: usize) -> Result<(), Rejection> {
+    if len <= HEADER_MAX {
+        Ok(())
+    } else {
+        Err(Rejection::TooLarge { place: Place::Header, limit: HEADER_MAX as u32 })
+    }
+}
+
+/// The header of a byte string whose bytes follow. Lengths over 4 GiB are refused before.
+fn push_bin_header(out: &mut Vec<u8>, len: usize) {
+    match len {
+        0..=0xff => out.extend_from_slice(&[0xc4, len as u8]),
+        0x100..=0xffff => {
+            out.push(0xc5);
+            out.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+        _ => {
+            out.push(0xc6);
+            out.extend_from_slice(&(len as u32).to_be_bytes());
+        }
+    }
+}
+
+fn content_digest(prefix: &[u8], payload: &[u8]) -> ObjectId {
+    use sha2::Digest as _;
+    let mut hash = sha2::Sha256::new();
+    hash.update(Tag::Content.bytes());
+    hash.update(prefix);
+    hash.update(payload);
+    ObjectId(hash.finalize().into())
+}
+
+/// An envelope ready for the bus.
+#[derive(Clone, Debug)]
+pub struct SignedEnvelope {
+    id: ObjectId,
+    bytes: Bytes,
+}
+
+impl SignedEnvelope {
+    /// The object id of its header: what an answer names.
+    pub fn id(&self) -> ObjectId {
+        self.id
+    }
+
+    /// The frame.
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
+}
+
+/// A frame cut into its parts, with the header decoded. Nothing in it has been checked against
+/// anything: it is what somebody claims.
+#[derive(Clone, Debug)]
+pub struct UnverifiedEnvelope {
+    pub(crate) claims: Claims,
+    pub(crate) header: Bytes,
+    pub(crate) signature: Signature,
+    pub(crate) chain: Bytes,
+    pub(crate) content: Bytes,
+}
+
+impl UnverifiedEnvelope {
+    /// Cuts and decodes a frame. Slices the buffer; allocates nothing.
+    ///
+    /// # Errors
+    ///
+    /// `Malformed`, `TooLarge`, `UnsupportedVersion`, or `DepthExceeded` for the hop count.
+    pub fn parse(frame: &Bytes) -> Result<Self, Rejection> {
+        let place = Place::Frame;
+        if !frame.starts_with(&MAGIC_ENVELOPE) {
+            return Err(Rejection::Malformed { place, reason: Malformed::BadMagic });
+        }
+        let mut r = Reader::starting_at(frame, MAGIC_ENVELOPE.len(), place);
+        r.array_of(6)?;
+        let found = r.uint()?;
+        if found != FRAME_VERSION {
+            return Err(Rejection::UnsupportedVersion { place, found });
+        }
+        let mode = r.uint()?;
+        let header = r.bin(frame.len())?;
+        check_header_len(header.len())?;
+        let signature = Signature(r.bin_of()?);
+        let chain = chain::read_bytes(&mut r)?;
+        let content = r.bin(frame.len())?;
+        r.finish()?;
+        let claims = Claims::parse(&header)?;
+        if u64::from(claims.mode) != mode {
+            return Err(Rejection::Malformed { place, reason: Malformed::ModeMismatch });
+        }
+        if claims.content_len as usize != content.len() {
+            let place = Place::Content;
+            return Err(Rejection::Malformed { place, reason: Malformed::ContentLength });
+        }
+        Ok(Self { claims, header, signature, chain, content })
+    }
+
+    /// What the header claims.
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+}
+
+/// The decoded content of an envelope.
+#[derive(Clone, Debug)]
+pub struct Content {
+    pub(crate) headers: Vec<(Bytes, Bytes)>,
+    pub(crate) grants: Vec<Bytes>,
+    pub(crate) payload: Bytes,
+}
+
+impl Content {
+    /// Checks the content against the digest the header commits to, then decodes it.
+    pub(crate) fn open(content: &Bytes, claims: &Claims) -> Result<Self, Rejection> {
+        let place = Place::Content;
+        if content_digest(content, &[]) != claims.content_hash {
+            return Err(Rejection::BadSignature { place });
+        }
+        let mut r = Reader::new(content, place);
+        r.array_of(3)?;
+        let count = r.array_up_to(APP_HEADERS_MAX)?;
+        let mut headers = Vec::with_capacity(count);
+        let mut total = 0;
+        for _ in 0..count {
+            r.array_of(2)?;
+            let name = r.text(APP_HEADERS_BYTES_MAX)?;
+            let value = r.text(APP_HEADERS_BYTES_MAX)?;
+            total += name.len() + value.len();
+            if total > APP_HEADERS_BYTES_MAX {
+                return Err(Rejection::TooLarge { place, limit: APP_HEADERS_BYTES_MAX as u32 });
+            }
+            headers.push((name, value));
+        }
+        let count = r.array_up_to(GRANTS_MAX)?;
+        let mut grants = Vec::with_capacity(count);
+        let mut total = 0;
+        for _ in 0..count {
+            let grant = r.bin(CHAIN_MAX)?;
+            total += grant.len();
+            if total > GRANTS_BYTES_MAX {
+                return Err(Rejection::TooLarge { place, limit: GRANTS_BYTES_MAX as u32 });
+            }
+            grants.push(grant);
+        }
+        let payload = r.bin(content.len())?;
+        r.finish()?;
+        Ok(Self { headers, grants, payload })
+    }
+}
+
+/// The inbox prefix of a key: `_INBOX.<U-nkey>`. Answers to a key's requests arrive below it and
+/// nowhere else.
+pub fn inbox_prefix(key: &KeyBytes) -> String {
+    format!("{}.{}", super::names::INBOX, key.to_nkey())
+}
+
+/// Whether `reply` is a subject below the inbox prefix of `key`.
+pub(crate) fn is_own_inbox(reply: &Subject, key: &KeyBytes) -> bool {
+    reply
+        .as_str()
+        .strip_prefix(inbox_prefix(key).as_str())
+        .is_some_and(|rest| rest.len() > 1 && rest.starts_with('.'))
+}

@@ -1,0 +1,172 @@
+//! Every number of the protocol, with its reason. Checked before allocation and cryptography.
+
+use super::rejection::Place;
+use super::rejection::Rejection;
+
+/// Largest envelope header. A header is about 200 bytes; the rest is room for two subjects of
+/// [`SUBJECT_MAX`] and the extensions, and keeps the signed bytes on the stack.
+pub const HEADER_MAX: usize = 2 * 1024;
+
+/// Largest chain: [`LINKS_MAX`] links of [`LINK_MAX`] bytes with their signatures and framing.
+pub const CHAIN_MAX: usize = 8 * 1024;
+
+/// Most links in a chain: one root grant and [`REMAINING_MAX`] delegations. Work per message is
+/// linear in it, and an authorization nobody can read in one look protects nobody.
+pub const LINKS_MAX: usize = 9;
+
+/// Largest link body. 16 capabilities of ordinary length fit.
+pub const LINK_MAX: usize = 768;
+
+/// Most capabilities in a link: attenuation compares child and parent pairwise, 256 at most.
+pub const CAPABILITIES_MAX: usize = 16;
+
+/// Most delegations below a root grant.
+pub const REMAINING_MAX: u8 = 8;
+
+/// Most entries of one constraint (queue groups or recipients of a capability).
+pub const CONSTRAINT_VALUES_MAX: usize = 16;
+
+/// Longest subject in bytes: what fits a one-byte length, and far below nats-server's
+/// `max_control_line` of 4,096.
+pub const SUBJECT_MAX: usize = 255;
+
+/// Most tokens in a subject; matching is linear in it.
+pub const SUBJECT_TOKENS_MAX: usize = 16;
+
+/// Longest queue group name in bytes.
+pub const QUEUE_GROUP_MAX: usize = 96;
+
+/// Longest payload type in bytes, enough for any registered media type with a parameter.
+pub const PAYLOAD_TYPE_MAX: usize = 96;
+
+/// Most extensions in an object.
+pub const EXTENSIONS_MAX: usize = 8;
+
+/// Largest extension value together with the others of its object.
+pub const EXTENSIONS_BYTES_MAX: usize = 512;
+
+/// Most application headers and their total size. Generous beside what NATS users send, small
+/// beside `max_payload`.
+pub const APP_HEADERS_MAX: usize = 64;
+
+/// Largest total of application header names and values.
+pub const APP_HEADERS_BYTES_MAX: usize = 16 * 1024;
+
+/// Most chains handed over with one message: one per member of a small queue group.
+pub const GRANTS_MAX: usize = 8;
+
+/// Largest total of the chains handed over with one message.
+pub const GRANTS_BYTES_MAX: usize = 16 * 1024;
+
+/// Default lifetime of an envelope. Replay memory is proportional to it.
+pub const TTL_DEFAULT_MS: u32 = 10_000;
+
+/// Longest lifetime of a live envelope.
+pub const TTL_MAX_MS: u32 = 120_000;
+
+/// Default clock tolerance. NTP keeps hosts within tens of milliseconds; five seconds covers a
+/// host that has just booted.
+pub const CLOCK_SKEW_MS: u64 = 5_000;
+
+/// Largest clock tolerance that can be configured.
+pub const CLOCK_SKEW_MAX_MS: u64 = 10_000;
+
+/// Longest lifetime of any link, certificate or trust file (30 days). What is valid for longer is
+/// a mistake (seconds taken for milliseconds), not a decision.
+pub const LIFETIME_MAX_MS: u64 = 30 * 24 * 3_600_000;
+
+/// Default and default ceiling for root grants (24 hours).
+pub const ROOT_GRANT_TTL_MS: u64 = 24 * 3_600_000;
+
+/// Default and default ceiling for delegations (1 hour).
+pub const DELEGATION_TTL_MS: u64 = 3_600_000;
+
+/// Most times one piece of work may be forwarded (signed hop count); stops loops.
+pub const HOPS_MAX: u8 = 16;
+
+/// Replay ids kept per sender and scope. At the default lifetime and skew an id lives for 20 s, so
+/// this admits 52,000 messages a second from one sender, more than one signature a message allows.
+pub const REPLAY_PER_SENDER: usize = 1 << 20;
+
+/// Replay ids kept per scope over all senders, about 300 MB at the worst.
+pub const REPLAY_TOTAL: usize = 1 << 22;
+
+/// Verified chains kept. At 2 KiB each about 8 MB; eviction costs signatures, never safety.
+pub const CHAIN_CACHE: usize = 4096;
+
+/// Rate-limiter buckets kept.
+pub const RATE_BUCKETS: usize = 1 << 16;
+
+/// How long a handshake challenge may be answered.
+pub const CHALLENGE_TTL_MS: u64 = 10_000;
+
+/// How long a session lasts at the most (15 minutes).
+pub const SESSION_TTL_MS: u64 = 15 * 60_000;
+
+/// Hellos answered per second by one process, whoever sends them. An answer costs one HMAC, about
+/// a microsecond; the budget keeps a flood below 2 % of a core.
+pub const HELLOS_PER_SECOND: u32 = 20_000;
+
+/// Proofs verified per second by one process. A proof costs four signatures at the least, so the
+/// budget bounds handshakes to about a tenth of a core.
+pub const PROOFS_PER_SECOND: u32 = 500;
+
+/// Sessions, and pending sessions, kept by one process.
+pub const SESSIONS_MAX: usize = 1 << 16;
+
+/// Largest handshake message: certificate, chain and two bodies.
+pub const HANDSHAKE_MAX: usize = 12 * 1024;
+
+/// Largest trust-state file.
+pub const TRUST_FILE_MAX: usize = 64 * 1024 * 1024;
+
+/// Most keys of one role, and thus the most signatures on a trust file.
+pub const ROLE_KEYS_MAX: usize = 16;
+
+/// Most rules in a policy. Each decision reads all of them.
+pub const RULES_MAX: usize = 256;
+
+/// Bytes reserved in every message for the envelope: frame, header, a full chain and a signature.
+/// `max_payload` as reported to applications is the server's limit less this.
+pub const RESERVE: usize = 11_264;
+
+/// Bytes of a refused, unauthenticated message whose digest the audit keeps.
+pub const AUDIT_DIGEST_PREFIX: usize = 256;
+
+/// Signed refusals sent to one requester per second.
+pub const REFUSALS_PER_SECOND: u32 = 10;
+
+/// The work one message may cause, counted down as it is spent.
+///
+/// One is made per message and passed along, so that no path through a chain, a nested grant or a
+/// retry can cost more signatures than its longest legitimate form.
+#[derive(Debug)]
+pub struct Budget {
+    signatures: u32,
+    spent: u32,
+}
+
+impl Budget {
+    /// The budget of one message: a full chain and the envelope.
+    pub const fn message() -> Self {
+        Self { signatures: LINKS_MAX as u32 + 1, spent: 0 }
+    }
+
+    /// Takes one signature check out of the budget.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection::TooLarge`] when nothing is left.
+    pub fn spend_signature(&mut self, place: Place) -> Result<(), Rejection> {
+        if self.spent >= self.signatures {
+            return Err(Rejection::TooLarge { place, limit: self.signatures });
+        }
+        self.spent += 1;
+        Ok(())
+    }
+
+    /// Signature checks spent so far.
+    pub const fn spent(&self) -> u32 {
+        self.spent
+    }
+}

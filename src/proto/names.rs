@@ -1,0 +1,198 @@
+//! Every identifier the protocol fixes, in one table.
+//!
+//! | what | values |
+//! |---|---|
+//! | domain tags | [`Tag`]: 24 bytes, `0xFF`, `trustmesh/1 `, a name of at most 11 characters, NUL padding |
+//! | frame magic | `TMSH` envelope, `TMHS` handshake, `TMTS` trust-state file |
+//! | frame version | 1 |
+//! | object version | 1 |
+//! | envelope modes | 1 one signature; 2 reserved for Merkle batches; 3 reserved for session MACs |
+//! | actions | PUB 1, SUB 2, REQ 4, SERVE 8, 16 reserved, DELEGATE 32 |
+//! | constraints | 1 queue groups, 2 recipient keys |
+//! | envelope extensions | 1 trust epochs, 2 traceparent, 3 hop count (critical) |
+//! | link, certificate, handshake extensions | none |
+//! | trust-root extensions | 1 dev mesh (critical) |
+//! | roles of trust-root keys | 1 root, 2 issuer, 3 registrar, 4 revoker, 5 policy, 6 timestamp, 7 scores |
+//! | trust-file kinds | 1 trust root, 2 registry, 3 policy, 4 revocations, 5 scores |
+//! | rejection codes | class × 100 + reason: [`Rejection`](super::rejection::Rejection) |
+//! | subjects | `<prefix>.audit.<id>`, `<prefix>.handshake.<id>.<instance>`; the prefix defaults to `trustmesh`, `/` in an id is written `~` |
+//! | inbox | `_INBOX.<U-nkey of the identity key>` |
+//! | payload types | `trustmesh/audit` (JSON lines of audit records), `trustmesh/refusal` (constant refusal) |
+//! | NATS headers out | `Nats-Msg-Id` = lower-case hex of the message id, nothing else |
+//! | NATS headers in | none are read; only `status` of a message without an envelope is |
+
+use sha2::Digest as _;
+use sha2::Sha256;
+
+use super::signing::ObjectId;
+
+/// Magic of an envelope frame.
+pub const MAGIC_ENVELOPE: [u8; 4] = *b"TMSH";
+/// Magic of a handshake frame.
+pub const MAGIC_HANDSHAKE: [u8; 4] = *b"TMHS";
+/// Magic of a trust-state file.
+pub const MAGIC_TRUST: [u8; 4] = *b"TMTS";
+/// Version of every frame.
+pub const FRAME_VERSION: u64 = 1;
+/// Version of every signed object; it pins the suite: Ed25519 strict, SHA-256.
+pub const OBJECT_VERSION: u64 = 1;
+/// Envelope mode 1: one signature over one header.
+pub const MODE_SINGLE: u8 = 1;
+
+/// Envelope extension: registry, revocation and policy epochs the sender decided under.
+pub const EXT_EPOCHS: u16 = 1;
+/// Envelope extension: W3C `traceparent`.
+pub const EXT_TRACEPARENT: u16 = 2;
+/// Envelope extension, critical: how often this piece of work has been forwarded.
+pub const EXT_HOPS: u16 = 3;
+/// Trust-root extension, critical: a mesh that trusts itself, for development.
+pub const EXT_DEV: u16 = 1;
+
+/// Constraint kind: the queue groups a subscription may join.
+pub const CONSTRAINT_GROUPS: u64 = 1;
+/// Constraint kind: the keys an envelope may name as its audience.
+pub const CONSTRAINT_RECIPIENTS: u64 = 2;
+
+/// Default first token of the subjects trustmesh itself uses.
+pub const PREFIX: &str = "trustmesh";
+/// Payload type of audit batches.
+pub const PAYLOAD_AUDIT: &str = "trustmesh/audit";
+/// Payload type of signed refusals.
+pub const PAYLOAD_REFUSAL: &str = "trustmesh/refusal";
+/// The one NATS header trustmesh sends.
+pub const HEADER_MSG_ID: &str = "Nats-Msg-Id";
+/// First token of every inbox.
+pub const INBOX: &str = "_INBOX";
+
+/// The domain a signature or digest belongs to. One tag, one schema.
+///
+/// A signature is made over `tag bytes || body`, so no object can be taken for one of another
+/// kind, and none for a NATS connect nonce: those are text and cannot begin with `0xFF`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Tag {
+    /// Envelope header.
+    Envelope,
+    /// Digest of an envelope's content.
+    Content,
+    /// Root grant: link 0 of a chain.
+    RootGrant,
+    /// Delegation: link 1 and on.
+    Delegation,
+    /// Digest of the exact bytes of a chain.
+    Chain,
+    /// Agent certificate, signed by the registrar.
+    Certificate,
+    /// Proof of possession, signed by the certified key over the certificate's id.
+    Possession,
+    /// Trust root.
+    TrustRoot,
+    /// Registry.
+    Registry,
+    /// Policy bundle.
+    Policy,
+    /// Revocation list.
+    Revocations,
+    /// Trust scores.
+    Scores,
+    /// Handshake hello (H1); an id only, never signed.
+    Hello,
+    /// Handshake challenge (H2); an id only, never signed.
+    Challenge,
+    /// Handshake proof (H3), signed by the initiator.
+    Proof,
+    /// Handshake confirmation (H4), signed by the responder.
+    Confirm,
+    /// Hash chain of audit records.
+    AuditRecord,
+}
+
+impl Tag {
+    /// Every tag, for tests that try each against each.
+    pub const ALL: [Self; 17] = [
+        Self::Envelope,
+        Self::Content,
+        Self::RootGrant,
+        Self::Delegation,
+        Self::Chain,
+        Self::Certificate,
+        Self::Possession,
+        Self::TrustRoot,
+        Self::Registry,
+        Self::Policy,
+        Self::Revocations,
+        Self::Scores,
+        Self::Hello,
+        Self::Challenge,
+        Self::Proof,
+        Self::Confirm,
+        Self::AuditRecord,
+    ];
+
+    /// The tag's name, at most 11 characters.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Envelope => "envelope",
+            Self::Content => "content",
+            Self::RootGrant => "root-grant",
+            Self::Delegation => "delegation",
+            Self::Chain => "chain",
+            Self::Certificate => "agent-cert",
+            Self::Possession => "cert-pop",
+            Self::TrustRoot => "trust-root",
+            Self::Registry => "registry",
+            Self::Policy => "policy",
+            Self::Revocations => "revocations",
+            Self::Scores => "scores",
+            Self::Hello => "hs-hello",
+            Self::Challenge => "hs-challeng",
+            Self::Proof => "hs-proof",
+            Self::Confirm => "hs-confirm",
+            Self::AuditRecord => "audit-rec",
+        }
+    }
+
+    /// The 24 bytes that stand before a body when it is signed or hashed.
+    pub const fn bytes(self) -> [u8; 24] {
+        let mut out = [0u8; 24];
+        out[0] = 0xFF;
+        let prefix = b"trustmesh/1 ";
+        let name = self.name().as_bytes();
+        let mut i = 0;
+        while i < prefix.len() {
+            out[1 + i] = prefix[i];
+            i += 1;
+        }
+        let mut j = 0;
+        while j < name.len() {
+            out[1 + prefix.len() + j] = name[j];
+            j += 1;
+        }
+        out
+    }
+
+    /// `SHA-256(tag bytes || body)`: the object id of a body, or a labelled digest.
+    pub fn digest(self, body: &[u8]) -> ObjectId {
+        let mut hash = Sha256::new();
+        hash.update(self.bytes());
+        hash.update(body);
+        ObjectId(hash.finalize().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_distinct_and_never_start_a_connect_nonce() {
+        for (i, a) in Tag::ALL.iter().enumerate() {
+            assert!(a.name().len() <= 11, "{a:?}");
+            assert_eq!(a.bytes()[0], 0xFF);
+            assert_eq!(&a.bytes()[1..13], b"trustmesh/1 ");
+            for b in &Tag::ALL[i + 1..] {
+                assert_ne!(a.bytes(), b.bytes(), "{a:?} {b:?}");
+            }
+        }
+    }
+}

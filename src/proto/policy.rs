@@ -1,0 +1,680 @@
+//! What a mesh permits beyond what was granted. Deny by default, and deny wins.
+//!
+//! A message is permitted when no deny rule matches it, at least one allow rule does, and it keeps
+//! the limits of **every** allow rule that matches. The order of rules therefore never matters: a
+//! broad rule and a narrow one both bind.
+
+use std::collections::HashMap;
+use std::collections::HashSet;
+
+use serde::Deserialize;
+
+use super::certificate::Certificate;
+use super::chain::Chain;
+use super::identity::AgentId;
+use super::identity::KeyBytes;
+use super::limits::DELEGATION_TTL_MS;
+use super::limits::LIFETIME_MAX_MS;
+use super::limits::RATE_BUCKETS;
+use super::limits::ROOT_GRANT_TTL_MS;
+use super::limits::RULES_MAX;
+use super::limits::SUBJECT_MAX;
+use super::limits::TTL_MAX_MS;
+use super::names::MODE_SINGLE;
+use super::rejection::Blocked;
+use super::rejection::DepthExceeded;
+use super::rejection::Malformed;
+use super::rejection::Overloaded;
+use super::rejection::Place;
+use super::rejection::PolicyDenied;
+use super::rejection::Rejection;
+use super::rejection::ScopeExceeded;
+use super::revocation::read_agent;
+use super::revocation::read_set;
+use super::scope::Action;
+use super::scope::Actions;
+use super::scope::checked_text;
+use super::signing::ObjectId;
+use super::subject::Subject;
+use super::subject::SubjectPattern;
+use super::time::Timestamp;
+use super::wire::Reader;
+use super::wire::bin;
+use super::wire::encode_into;
+
+/// Longest rule name in bytes; it stands in audit events.
+const RULE_NAME_MAX: usize = 64;
+
+/// Bits of the envelope modes that can be allowed: bit `m − 1` for mode `m`, modes 1 to 3.
+const MODES_ALL: u8 = 0b111;
+
+/// A policy: ceilings, lists and rules.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    ttl: Ceilings,
+    blocked: Agents,
+    allowed: Option<Agents>,
+    rules: Vec<Rule>,
+}
+
+/// Longest lifetimes, in milliseconds.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ceilings {
+    /// Of an envelope.
+    pub envelope_ms: u32,
+    /// Of a root grant.
+    pub grant_ms: u64,
+    /// Of a delegation.
+    pub delegation_ms: u64,
+}
+
+impl Default for Ceilings {
+    fn default() -> Self {
+        Self {
+            envelope_ms: TTL_MAX_MS,
+            grant_ms: ROOT_GRANT_TTL_MS,
+            delegation_ms: DELEGATION_TTL_MS,
+        }
+    }
+}
+
+/// A set of agents, by id or by key.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Agents {
+    ids: HashSet<AgentId>,
+    keys: HashSet<KeyBytes>,
+}
+
+/// What a rule does.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// Allows, within the rule's limits.
+    Allow,
+    /// Denies, whatever other rules say.
+    Deny,
+}
+
+/// At most `count` messages in any `per_ms` milliseconds, as a token bucket.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// Messages.
+    pub count: u32,
+    /// Milliseconds.
+    pub per_ms: u32,
+}
+
+/// A rule for some actions on some subjects.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    name: String,
+    effect: Effect,
+    actions: Actions,
+    subjects: SubjectPattern,
+    limits: RuleLimits,
+}
+
+/// The limits of an allow rule.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct RuleLimits {
+    max_age_ms: Option<u32>,
+    max_depth: Option<u8>,
+    rate: Option<Rate>,
+    min_score: Option<u16>,
+    session: bool,
+    modes: u8,
+}
+
+impl Policy {
+    /// Reads a policy from JSON.
+    ///
+    /// ```
+    /// use trustmesh::proto::policy::Policy;
+    ///
+    /// let policy = Policy::from_json(
+    ///     r#"{ "rules": [ { "name": "tools", "effect": "allow", "actions": ["req", "serve", "sub"],
+    ///                       "subjects": "tools.>", "max_depth": 3 } ] }"#,
+    /// )?;
+    /// assert_eq!(policy.rules().len(), 1);
+    /// # Ok::<(), trustmesh::proto::policy::InvalidPolicy>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidPolicy`] on unknown keys, misspelt actions, duplicate names and values out of
+    /// range: what is not understood is never ignored.
+    pub fn from_json(text: &str) -> Result<Self, InvalidPolicy> {
+        let source: Source =
+            serde_json::from_str(text).map_err(|e| InvalidPolicy::Form(e.to_string()))?;
+        source.compile()
+    }
+
+    /// The rules.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The longest lifetimes.
+    pub fn ttl(&self) -> Ceilings {
+        self.ttl
+    }
+
+    /// Checks an agent against the block and allow lists.
+    pub(crate) fn check_lists(&self, who: &Certificate, place: Place) -> Result<(), Rejection> {
+        let blocked = |reason| Err(Rejection::Blocked { place, reason });
+        if self.blocked.keys.contains(&who.claims().key) {
+            return blocked(Blocked::Key);
+        }
+        if self.blocked.ids.contains(who.agent()) {
+            return blocked(Blocked::Agent);
+        }
+        match &self.allowed {
+            Some(allowed) if !allowed.has(who) => blocked(Blocked::NotAllowed),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks the lifetimes of a chain's links against the ceilings.
+    pub(crate) fn check_lifetimes(&self, chain: &Chain) -> Result<(), Rejection> {
+        for (index, link) in chain.links().iter().enumerate() {
+            let ceiling = if index == 0 { self.ttl.grant_ms } else { self.ttl.delegation_ms };
+            if link.validity().millis() > ceiling {
+                let place = Place::Hop(index as u8);
+                return Err(Rejection::ScopeExceeded { place, reason: ScopeExceeded::Lifetime });
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides one message. Rates are not debited here: see [`RateLimiter`].
+    pub(crate) fn permit(&self, request: &Request<'_>) -> Result<Permitted, Rejection> {
+        if request.ttl_ms > self.ttl.envelope_ms {
+            return denied(PolicyDenied::Ttl);
+        }
+        let matching = |rule: &&Rule| {
+            rule.actions.has(request.action) && rule.subjects.matches(request.subject)
+        };
+        if self.rules.iter().filter(matching).any(|rule| rule.effect == Effect::Deny) {
+            return denied(PolicyDenied::DenyRule);
+        }
+        let mut permitted = Permitted { mid: request.mid, rates: Vec::new() };
+        let mut allowed = false;
+        for (index, rule) in self.rules.iter().enumerate().filter(|(_, rule)| matching(rule)) {
+            rule.limits.check(request)?;
+            allowed = true;
+            if rule.limits.rate.is_some() {
+                permitted.rates.push(index);
+            }
+        }
+        if allowed { Ok(permitted) } else { denied(PolicyDenied::NoRule) }
+    }
+
+    /// Decides a subscription. A deny rule that overlaps the pattern denies it as a whole: an
+    /// overlap could deliver what is denied.
+    pub(crate) fn permit_subscription(&self, pattern: &SubjectPattern) -> Result<(), Rejection> {
+        let of = |effect| {
+            self.rules
+                .iter()
+                .filter(move |rule| rule.effect == effect && rule.actions.has(Action::Subscribe))
+        };
+        if of(Effect::Deny).any(|rule| rule.subjects.overlaps(pattern)) {
+            return denied(PolicyDenied::DenyRule);
+        }
+        if of(Effect::Allow).any(|rule| rule.subjects.contains(pattern)) {
+            Ok(())
+        } else {
+            denied(PolicyDenied::NoRule)
+        }
+    }
+
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        let ttl = (self.ttl.envelope_ms, self.ttl.grant_ms, self.ttl.delegation_ms);
+        encode_into(out, &ttl);
+        self.blocked.write(out);
+        match &self.allowed {
+            Some(allowed) => allowed.write(out),
+            None => encode_into(out, &()),
+        }
+        encode_into(out, &self.rules.iter().map(Rule::wire).collect::<Vec<_>>());
+    }
+
+    pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self, Rejection> {
+        r.array_of(3)?;
+        let ttl = Ceilings {
+            envelope_ms: r.number_of()?,
+            grant_ms: r.uint()?,
+            delegation_ms: r.uint()?,
+        };
+        if !ttl.are_sound() {
+            return Err(r.fault(Malformed::OutOfRange));
+        }
+        let blocked = Agents::read(r)?;
+        let allowed = r.optional(Agents::read)?;
+        let len = r.array_up_to(RULES_MAX)?;
+        let rules: Result<Vec<_>, _> = (0..len).map(|_| Rule::read(r)).collect();
+        let rules = rules?;
+        let mut names = HashSet::new();
+        if !rules.iter().all(|rule| names.insert(rule.name.as_str())) {
+            return Err(r.fault(Malformed::Duplicate));
+        }
+        Ok(Self { ttl, blocked, allowed, rules })
+    }
+}
+
+fn denied<T>(reason: PolicyDenied) -> Result<T, Rejection> {
+    Err(Rejection::PolicyDenied { reason })
+}
+
+impl Ceilings {
+    fn are_sound(&self) -> bool {
+        (1..=TTL_MAX_MS).contains(&self.envelope_ms)
+            && (1..=LIFETIME_MAX_MS).contains(&self.grant_ms)
+            && (1..=LIFETIME_MAX_MS).contains(&self.delegation_ms)
+    }
+}
+
+impl Agents {
+    fn has(&self, who: &Certificate) -> bool {
+        self.ids.contains(who.agent()) || self.keys.contains(&who.claims().key)
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        let mut ids: Vec<_> = self.ids.iter().map(AgentId::as_str).collect();
+        ids.sort_unstable();
+        let mut keys: Vec<_> = self.keys.iter().collect();
+        keys.sort();
+        encode_into(out, &(ids, keys.iter().map(|key| bin(&key.0)).collect::<Vec<_>>()));
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, Rejection> {
+        r.array_of(2)?;
+        Ok(Self { ids: read_set(r, read_agent)?, keys: read_set(r, Reader::key)? })
+    }
+}
+
+impl Rule {
+    /// The rule's name, unique in its policy.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it does.
+    pub fn effect(&self) -> Effect {
+        self.effect
+    }
+
+    fn wire(&self) -> impl serde::Serialize + '_ {
+        let limits = &self.limits;
+        (
+            self.name.as_str(),
+            u8::from(self.effect == Effect::Allow),
+            self.actions.bits(),
+            self.subjects.as_str(),
+            limits.max_age_ms,
+            limits.max_depth,
+            limits.rate.map(|rate| (rate.count, rate.per_ms)),
+            limits.min_score,
+            limits.session,
+            limits.modes,
+        )
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, Rejection> {
+        r.array_of(10)?;
+        let name = checked_text(&r.text(RULE_NAME_MAX)?).to_owned();
+        let effect = match r.uint()? {
+            0 => Effect::Deny,
+            1 => Effect::Allow,
+            _ => return Err(r.fault(Malformed::OutOfRange)),
+        };
+        let bits = r.number_of()?;
+        let actions = Actions::from_bits(bits).ok_or_else(|| r.fault(Malformed::OutOfRange))?;
+        let subjects = SubjectPattern::from_bytes(r.text(SUBJECT_MAX)?)
+            .map_err(|_| r.fault(Malformed::BadSubject))?;
+        let limits = RuleLimits {
+            max_age_ms: r.optional(Reader::number_of)?,
+            max_depth: r.optional(Reader::number_of)?,
+            rate: r.optional(|r| {
+                r.array_of(2)?;
+                Ok(Rate { count: r.number_of()?, per_ms: r.number_of()? })
+            })?,
+            min_score: r.optional(Reader::number_of)?,
+            session: r.boolean()?,
+            modes: r.number_of()?,
+        };
+        let rule = Self { name, effect, actions, subjects, limits };
+        rule.check().map_err(|_| r.fault(Malformed::OutOfRange))?;
+        Ok(rule)
+    }
+
+    fn check(&self) -> Result<(), InvalidPolicy> {
+        let rule = || self.name.clone();
+        if self.name.is_empty() || self.name.len() > RULE_NAME_MAX {
+            return Err(InvalidPolicy::Name(rule()));
+        }
+        let limits = &self.limits;
+        if self.effect == Effect::Deny && *limits != RuleLimits::NONE {
+            return Err(InvalidPolicy::LimitedDeny(rule()));
+        }
+        let sound = limits.min_score.is_none_or(|score| score <= 1000)
+            && limits.rate.is_none_or(|rate| rate.count > 0 && rate.per_ms > 0)
+            && limits.modes != 0
+            && limits.modes & !MODES_ALL == 0;
+        if sound { Ok(()) } else { Err(InvalidPolicy::Range(rule())) }
+    }
+}
+
+impl RuleLimits {
+    const NONE: Self = Self {
+        max_age_ms: None,
+        max_depth: None,
+        rate: None,
+        min_score: None,
+        session: false,
+        modes: MODES_ALL,
+    };
+
+    fn check(&self, request: &Request<'_>) -> Result<(), Rejection> {
+        if self.modes & (1 << (request.mode - MODE_SINGLE)) == 0 {
+            return denied(PolicyDenied::Mode);
+        }
+        if self.max_age_ms.is_some_and(|most| request.age_ms > u64::from(most)) {
+            return denied(PolicyDenied::TooOld);
+        }
+        if self.max_depth.is_some_and(|most| request.depth > most) {
+            let place = Place::Chain;
+            return Err(Rejection::DepthExceeded { place, reason: DepthExceeded::Policy });
+        }
+        if let Some(required) = self.min_score {
+            // No score is the lowest score: missing state is never permission.
+            let score = request.score.unwrap_or(0);
+            if score < required {
+                return Err(Rejection::TrustTooLow { score, required });
+            }
+        }
+        if self.session && !request.session {
+            return denied(PolicyDenied::NoSession);
+        }
+        Ok(())
+    }
+}
+
+/// What policy is asked about one message.
+#[derive(Debug)]
+pub(crate) struct Request<'a> {
+    pub(crate) mid: super::replay::MessageId,
+    pub(crate) action: Action,
+    pub(crate) subject: &'a Subject,
+    pub(crate) mode: u8,
+    pub(crate) age_ms: u64,
+    pub(crate) ttl_ms: u32,
+    pub(crate) depth: u8,
+    pub(crate) score: Option<u16>,
+    pub(crate) session: bool,
+}
+
+/// Evidence that policy permits one message, apart from the rates of the rules it names.
+#[derive(Debug)]
+pub struct Permitted {
+    mid: super::replay::MessageId,
+    rates: Vec<usize>,
+}
+
+impl Permitted {
+    /// The message this is evidence for.
+    pub(crate) fn mid(&self) -> super::replay::MessageId {
+        self.mid
+    }
+}
+
+/// The rates of one receiver, debited to every link of a chain: splitting an allowance over
+/// children does not multiply it.
+#[derive(Debug, Default)]
+pub struct RateLimiter {
+    buckets: HashMap<(String, ObjectId), Bucket>,
+    swept: Timestamp,
+}
+
+/// A token bucket in exact integers: a message costs `per_ms`, a millisecond earns `count`.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    level: u64,
+    rate: Rate,
+    at: Timestamp,
+}
+
+impl Bucket {
+    fn refilled(&self, rate: Rate, now: Timestamp) -> u64 {
+        let earned = now.since(self.at).saturating_mul(u64::from(rate.count));
+        self.level.saturating_add(earned).min(capacity(rate))
+    }
+}
+
+fn capacity(rate: Rate) -> u64 {
+    u64::from(rate.count) * u64::from(rate.per_ms)
+}
+
+impl RateLimiter {
+    /// Debits one message to every rated rule and every link, or to none.
+    pub(crate) fn reserve(
+        &mut self,
+        policy: &Policy,
+        permitted: &Permitted,
+        chain: &Chain,
+        now: Timestamp,
+    ) -> Result<(), Rejection> {
+        let debits = debits(policy, permitted, chain);
+        for (key, rate) in &debits {
+            let level = match self.buckets.get(key) {
+                Some(bucket) => bucket.refilled(*rate, now),
+                None => capacity(*rate),
+            };
+            if level < u64::from(rate.per_ms) {
+                return denied(PolicyDenied::Rate);
+            }
+        }
+        self.make_room(debits.len(), now)?;
+        for (key, rate) in debits {
+            let full = Bucket { level: capacity(rate), rate, at: now };
+            let bucket = self.buckets.entry(key).or_insert(full);
+            let level = bucket.refilled(rate, now) - u64::from(rate.per_ms);
+            *bucket = Bucket { level, rate, at: now };
+        }
+        Ok(())
+    }
+
+    /// Gives back what a message took that was a replay after all.
+    pub(crate) fn release(&mut self, policy: &Policy, permitted: &Permitted, chain: &Chain) {
+        for (key, rate) in debits(policy, permitted, chain) {
+            if let Some(bucket) = self.buckets.get_mut(&key) {
+                bucket.level = (bucket.level + u64::from(rate.per_ms)).min(capacity(rate));
+            }
+        }
+    }
+
+    /// A full bucket says nothing and can be forgotten; one that is not full never is.
+    fn make_room(&mut self, wanted: usize, now: Timestamp) -> Result<(), Rejection> {
+        if self.buckets.len() + wanted <= RATE_BUCKETS {
+            return Ok(());
+        }
+        if now.since(self.swept) >= 1_000 {
+            self.swept = now;
+            self.buckets.retain(|_, b| b.refilled(b.rate, now) < capacity(b.rate));
+        }
+        if self.buckets.len() + wanted <= RATE_BUCKETS {
+            Ok(())
+        } else {
+            Err(Rejection::Overloaded { reason: Overloaded::Rates })
+        }
+    }
+}
+
+fn debits(
+    policy: &Policy,
+    permitted: &Permitted,
+    chain: &Chain,
+) -> Vec<((String, ObjectId), Rate)> {
+    let rated = permitted.rates.iter().filter_map(|index| policy.rules.get(*index));
+    rated
+        .filter_map(|rule| rule.limits.rate.map(|rate| (rule, rate)))
+        .flat_map(|(rule, rate)| {
+            chain.links().iter().map(move |link| ((rule.name.clone(), link.id()), rate))
+        })
+        .collect()
+}
+
+/// Why text is no policy.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidPolicy {
+    /// Not JSON of the documented form, or with unknown keys.
+    #[error("policy: {0}")]
+    Form(String),
+    /// No action of that name.
+    #[error("policy rule {rule:?}: no action {action:?} (pub, sub, req, serve, delegate)")]
+    Action {
+        /// The rule.
+        rule: String,
+        /// The word.
+        action: String,
+    },
+    /// No subject pattern.
+    #[error("policy rule {rule:?}: {subjects:?} is no subject pattern")]
+    Subjects {
+        /// The rule.
+        rule: String,
+        /// The word.
+        subjects: String,
+    },
+    /// No agent id or key.
+    #[error("policy: {0:?} is neither an agent id nor a key")]
+    Agent(String),
+    /// An unusable name, or one given twice.
+    #[error("policy rule {0:?}: a name is 1 to 64 bytes and unique")]
+    Name(String),
+    /// A deny rule with limits.
+    #[error("policy rule {0:?}: a deny rule has no limits")]
+    LimitedDeny(String),
+    /// A value out of range.
+    #[error("policy rule {0:?}: a limit is out of range")]
+    Range(String),
+    /// A ceiling out of range.
+    #[error("policy: a ttl ceiling is out of range")]
+    Ceiling,
+    /// Too many rules.
+    #[error("policy: more than 256 rules")]
+    TooMany,
+}
+
+/// The JSON form.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Source {
+    #[serde(default)]
+    ttl: Ceilings,
+    #[serde(default)]
+    blocked: Names,
+    allowed: Option<Names>,
+    rules: Vec<RuleSource>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Names {
+    agents: Vec<String>,
+    keys: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuleSource {
+    name: String,
+    effect: Effect,
+    actions: Vec<String>,
+    subjects: String,
+    max_age_ms: Option<u32>,
+    max_depth: Option<u8>,
+    rate: Option<Rate>,
+    min_score: Option<u16>,
+    #[serde(default)]
+    session: bool,
+    modes: Option<Vec<u8>>,
+}
+
+impl Source {
+    fn compile(self) -> Result<Policy, InvalidPolicy> {
+        if self.rules.len() > RULES_MAX {
+            return Err(InvalidPolicy::TooMany);
+        }
+        if !self.ttl.are_sound() {
+            return Err(InvalidPolicy::Ceiling);
+        }
+        let mut names = HashSet::new();
+        let mut rules = Vec::with_capacity(self.rules.len());
+        for source in self.rules {
+            if !names.insert(source.name.clone()) {
+                return Err(InvalidPolicy::Name(source.name));
+            }
+            rules.push(source.compile()?);
+        }
+        let allowed = self.allowed.map(Names::compile).transpose()?;
+        Ok(Policy { ttl: self.ttl, blocked: self.blocked.compile()?, allowed, rules })
+    }
+}
+
+impl Names {
+    fn compile(self) -> Result<Agents, InvalidPolicy> {
+        let mut agents = Agents::default();
+        for text in self.agents {
+            let id = AgentId::parse(&text).map_err(|_| InvalidPolicy::Agent(text))?;
+            agents.ids.insert(id);
+        }
+        for text in self.keys {
+            let key = data_encoding::HEXLOWER_PERMISSIVE
+                .decode(text.as_bytes())
+                .ok()
+                .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
+                .ok_or(InvalidPolicy::Agent(text))?;
+            agents.keys.insert(KeyBytes(key));
+        }
+        Ok(agents)
+    }
+}
+
+impl RuleSource {
+    fn compile(self) -> Result<Rule, InvalidPolicy> {
+        let mut actions = Actions::default();
+        for action in self.actions {
+            let Some(known) = Action::from_name(&action) else {
+                return Err(InvalidPolicy::Action { rule: self.name, action });
+            };
+            actions = actions.with(known);
+        }
+        if actions.bits() == 0 {
+            return Err(InvalidPolicy::Range(self.name));
+        }
+        let Ok(subjects) = SubjectPattern::parse(&self.subjects) else {
+            return Err(InvalidPolicy::Subjects { rule: self.name, subjects: self.subjects });
+        };
+        let modes = match self.modes {
+            None => MODES_ALL,
+            Some(list) if list.iter().all(|mode| (1..=3).contains(mode)) => {
+                list.iter().fold(0, |bits, mode| bits | 1 << (mode - 1))
+            }
+            Some(_) => return Err(InvalidPolicy::Range(self.name)),
+        };
+        let limits = RuleLimits {
+            max_age_ms: self.max_age_ms,
+            max_depth: self.max_depth,
+            rate: self.rate,
+            min_score: self.min_score,
+            session: self.session,
+            modes,
+        };
+        let rule = Rule { name: self.name, effect: self.effect, actions, subjects, limits };
+        rule.check()?;
+        Ok(rule)
+    }
+}

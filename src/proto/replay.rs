@@ -1,0 +1,267 @@
+//! Each message at most once: the memory of accepted message ids.
+//!
+//! An id is kept until the message could no longer be accepted anyway, `iat + ttl + 2·skew`. An
+//! unexpired id is never evicted: when memory is full the message is refused, the sender's own
+//! share first, so that one sender cannot silence another.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::fmt;
+
+use super::identity::KeyBytes;
+use super::limits::REPLAY_PER_SENDER;
+use super::limits::REPLAY_TOTAL;
+use super::rejection::Overloaded;
+use super::rejection::Rejection;
+use super::rejection::Replay;
+use super::time::ClockSkew;
+use super::time::Timestamp;
+
+/// The id of a message: 16 random bytes, chosen by its sender.
+#[derive(Clone, Copy, Eq, Hash, PartialEq)]
+pub struct MessageId(pub [u8; 16]);
+
+impl fmt::Debug for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", data_encoding::HEXLOWER.encode_display(&self.0))
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What identifies a message to the guard, and until when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sighting {
+    pub(crate) sender: KeyBytes,
+    pub(crate) mid: MessageId,
+    pub(crate) issued: Timestamp,
+    pub(crate) ttl_ms: u32,
+}
+
+/// The memory of one replay scope: a subscription, or a queue group on a pattern.
+#[derive(Clone, Debug)]
+pub struct ReplayGuard {
+    senders: HashMap<KeyBytes, Log>,
+    held: usize,
+    per_sender: usize,
+    total: usize,
+    skew: ClockSkew,
+    floor: Option<Timestamp>,
+}
+
+impl ReplayGuard {
+    /// An empty memory.
+    ///
+    /// `floor` is set after a restart without complete memory: what was issued at or before it may
+    /// have been accepted already and is refused.
+    pub fn new(skew: ClockSkew, floor: Option<Timestamp>) -> Self {
+        Self {
+            senders: HashMap::new(),
+            held: 0,
+            per_sender: REPLAY_PER_SENDER,
+            total: REPLAY_TOTAL,
+            skew,
+            floor,
+        }
+    }
+
+    /// The same memory with other capacities, in ids per sender and in total.
+    #[must_use]
+    pub fn with_capacity(mut self, per_sender: usize, total: usize) -> Self {
+        self.per_sender = per_sender;
+        self.total = total;
+        self
+    }
+
+    /// Ids held.
+    pub fn len(&self) -> usize {
+        self.held
+    }
+
+    /// Whether no id is held.
+    pub fn is_empty(&self) -> bool {
+        self.held == 0
+    }
+
+    /// Checks, without changing anything, that a message was not accepted before.
+    pub(crate) fn look_up(&self, sighting: &Sighting) -> Result<(), Rejection> {
+        if self.floor.is_some_and(|floor| sighting.issued <= floor) {
+            return Err(Rejection::Replay { reason: Replay::BeforeRestart });
+        }
+        let log = self.senders.get(&sighting.sender);
+        if log.is_some_and(|log| log.ids.contains(&sighting.mid)) {
+            return Err(Rejection::Replay { reason: Replay::Seen });
+        }
+        Ok(())
+    }
+
+    /// Takes a message into the memory.
+    pub(crate) fn admit(
+        &mut self,
+        sighting: &Sighting,
+        now: Timestamp,
+    ) -> Result<Fresh, Rejection> {
+        self.look_up(sighting)?;
+        if self.held >= self.total {
+            self.forget_expired(now);
+            if self.held >= self.total {
+                return Err(Rejection::Overloaded { reason: Overloaded::ReplayTotal });
+            }
+        }
+        let keep = u64::from(sighting.ttl_ms).saturating_add(2 * self.skew.as_millis());
+        let log = self.senders.entry(sighting.sender).or_default();
+        self.held -= log.forget_expired(now);
+        if log.ids.len() >= self.per_sender {
+            return Err(Rejection::Overloaded { reason: Overloaded::ReplaySender });
+        }
+        log.remember(sighting.mid, sighting.issued.plus(keep));
+        self.held += 1;
+        Ok(Fresh { mid: sighting.mid })
+    }
+
+    /// Drops what can no longer be accepted.
+    pub fn forget_expired(&mut self, now: Timestamp) {
+        let mut held = 0;
+        self.senders.retain(|_, log| {
+            log.forget_expired(now);
+            held += log.ids.len();
+            !log.ids.is_empty()
+        });
+        self.held = held;
+    }
+
+    /// Takes over everything another memory holds.
+    pub fn absorb(&mut self, other: &Self) {
+        for (sender, theirs) in &other.senders {
+            let ours = self.senders.entry(*sender).or_default();
+            for (second, ids) in &theirs.by_expiry {
+                for mid in ids {
+                    if ours.ids.insert(*mid) {
+                        ours.by_expiry.entry(*second).or_default().push(*mid);
+                        self.held += 1;
+                    }
+                }
+            }
+        }
+        self.floor = self.floor.max(other.floor);
+    }
+}
+
+/// One sender's ids, also by the second in which they expire.
+#[derive(Clone, Debug, Default)]
+struct Log {
+    ids: HashSet<MessageId>,
+    by_expiry: BTreeMap<u64, Vec<MessageId>>,
+}
+
+impl Log {
+    fn remember(&mut self, mid: MessageId, expires: Timestamp) {
+        self.ids.insert(mid);
+        self.by_expiry.entry(expires.as_millis() / 1000).or_default().push(mid);
+    }
+
+    /// Drops the ids whose whole second has passed; says how many.
+    fn forget_expired(&mut self, now: Timestamp) -> usize {
+        let mut dropped = 0;
+        while let Some(entry) = self.by_expiry.first_entry() {
+            if *entry.key() >= now.as_millis() / 1000 {
+                break;
+            }
+            for mid in entry.remove() {
+                dropped += usize::from(self.ids.remove(&mid));
+            }
+        }
+        dropped
+    }
+}
+
+/// Evidence that one message had not been accepted in its scope before, and now counts as accepted.
+#[derive(Debug)]
+pub struct Fresh {
+    mid: MessageId,
+}
+
+impl Fresh {
+    /// The message this is evidence for.
+    pub(crate) fn mid(&self) -> MessageId {
+        self.mid
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sighting(sender: u8, mid: u32, issued: u64) -> Sighting {
+        let mut id = [0; 16];
+        id[..4].copy_from_slice(&mid.to_be_bytes());
+        Sighting {
+            sender: KeyBytes([sender; 32]),
+            mid: MessageId(id),
+            issued: Timestamp::from_millis(issued),
+            ttl_ms: 1_000,
+        }
+    }
+
+    fn guard() -> ReplayGuard {
+        ReplayGuard::new(ClockSkew::from_millis(500).unwrap(), None)
+    }
+
+    /// FR-1: the second sight of an id is a replay for as long as the message could be accepted.
+    #[test]
+    fn an_id_is_remembered_until_its_message_has_expired() {
+        let mut guard = guard();
+        let first = sighting(1, 1, 10_000);
+        guard.admit(&first, Timestamp::from_millis(10_000)).unwrap();
+        // iat + ttl + 2·skew = 12,000 is the last instant at which it matters.
+        for now in [10_000, 11_500, 12_000] {
+            let again = guard.admit(&first, Timestamp::from_millis(now));
+            assert_eq!(again.unwrap_err(), Rejection::Replay { reason: Replay::Seen });
+        }
+        guard.forget_expired(Timestamp::from_millis(13_000));
+        assert!(guard.is_empty());
+    }
+
+    #[test]
+    fn a_full_sender_is_refused_and_others_are_not() {
+        let mut guard = guard().with_capacity(2, 3);
+        let now = Timestamp::from_millis(10_000);
+        for mid in 0..2 {
+            guard.admit(&sighting(1, mid, 10_000), now).unwrap();
+        }
+        let full = Rejection::Overloaded { reason: Overloaded::ReplaySender };
+        assert_eq!(guard.admit(&sighting(1, 9, 10_000), now).unwrap_err(), full);
+        guard.admit(&sighting(2, 0, 10_000), now).unwrap();
+        let full = Rejection::Overloaded { reason: Overloaded::ReplayTotal };
+        assert_eq!(guard.admit(&sighting(3, 0, 10_000), now).unwrap_err(), full);
+        // Nothing unexpired was given up for the refused.
+        assert!(guard.look_up(&sighting(1, 0, 10_000)).is_err());
+        // Room comes back with time.
+        guard.admit(&sighting(1, 9, 14_000), Timestamp::from_millis(14_000)).unwrap();
+    }
+
+    #[test]
+    fn what_was_issued_before_a_restart_is_refused() {
+        let floor = Timestamp::from_millis(10_000);
+        let mut guard = ReplayGuard::new(ClockSkew::default(), Some(floor));
+        let late = guard.admit(&sighting(1, 1, 10_000), floor).unwrap_err();
+        assert_eq!(late, Rejection::Replay { reason: Replay::BeforeRestart });
+        guard.admit(&sighting(1, 1, 10_001), floor).unwrap();
+    }
+
+    #[test]
+    fn a_later_scope_inherits_the_ids_of_an_earlier_one() {
+        let mut earlier = guard();
+        let now = Timestamp::from_millis(10_000);
+        earlier.admit(&sighting(1, 1, 10_000), now).unwrap();
+        let mut later = guard();
+        later.absorb(&earlier);
+        assert_eq!(later.len(), 1);
+        assert!(later.admit(&sighting(1, 1, 10_000), now).is_err());
+    }
+}

@@ -1,0 +1,376 @@
+//! The trust root: which keys may speak for the mesh, and the files they sign.
+//!
+//! ```text
+//! file   "TMTS" [fv, kind, body bin, [[index u8, signature bin64]…]]
+//! root   [v, version, name, [[role, threshold, [key bin32…]]…], nbf, exp, ext]
+//! ```
+//!
+//! A signature names its key by position among the keys of the role that must sign; it selects and
+//! never supplies. A root is signed by the threshold of its own root keys. The mesh is named by
+//! the first 16 bytes of the id of its first root, so a root vouches for exactly one mesh.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::identity::KeyBytes;
+use super::identity::PublicKey;
+use super::identity::Signature;
+use super::identity::SigningKey;
+use super::limits::ROLE_KEYS_MAX;
+use super::limits::TRUST_FILE_MAX;
+use super::names::EXT_DEV;
+use super::names::FRAME_VERSION;
+use super::names::MAGIC_TRUST;
+use super::names::OBJECT_VERSION;
+use super::names::Tag;
+use super::rejection::Malformed;
+use super::rejection::Place;
+use super::rejection::Rejection;
+use super::rejection::UntrustedRoot;
+use super::scope::checked_text;
+use super::signing;
+use super::signing::Authentic;
+use super::signing::MeshId;
+use super::signing::ObjectId;
+use super::time::Timestamp;
+use super::time::Validity;
+use super::wire;
+use super::wire::Reader;
+use super::wire::bin;
+
+/// Longest name of a mesh in bytes.
+pub const MESH_NAME_MAX: usize = 64;
+
+/// Longest lifetime of a trust root, 400 days: a yearly ceremony with a month to spare. Every
+/// other file lives for [`LIFETIME_MAX_MS`](super::limits::LIFETIME_MAX_MS) at the most.
+pub const ROOT_LIFETIME_MAX_MS: u64 = 400 * 24 * 3_600_000;
+
+/// What a key of the trust root may sign.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum Role {
+    /// The trust root itself.
+    Root = 1,
+    /// Root grants.
+    Issuer = 2,
+    /// Agent certificates and the registry.
+    Registrar = 3,
+    /// Revocation lists.
+    Revoker = 4,
+    /// Policy bundles.
+    Policy = 5,
+    /// Timestamps; a root without this role is static.
+    Timestamp = 6,
+    /// Trust scores.
+    Scores = 7,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 7] = [
+        Self::Root,
+        Self::Issuer,
+        Self::Registrar,
+        Self::Revoker,
+        Self::Policy,
+        Self::Timestamp,
+        Self::Scores,
+    ];
+
+    /// The role's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Issuer => "issuer",
+            Self::Registrar => "registrar",
+            Self::Revoker => "revoker",
+            Self::Policy => "policy",
+            Self::Timestamp => "timestamp",
+            Self::Scores => "scores",
+        }
+    }
+
+    fn from_number(number: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| *role as u64 == number)
+    }
+}
+
+/// The keys of one role, and how many must sign together.
+#[derive(Clone, Debug, Default)]
+pub struct RoleKeys {
+    pub(crate) threshold: u8,
+    pub(crate) keys: Vec<PublicKey>,
+}
+
+/// What a new trust root shall say.
+#[derive(Clone, Debug)]
+pub struct RootDraft {
+    /// The name of the mesh, for people.
+    pub name: String,
+    /// The keys of each role and its threshold.
+    pub roles: BTreeMap<Role, (u8, Vec<KeyBytes>)>,
+    /// When the root holds.
+    pub validity: Validity,
+    /// Whether this is a development mesh, which only development mode accepts.
+    pub dev: bool,
+}
+
+impl RootDraft {
+    /// Signs the root with keys of its root role, each with its position among them.
+    ///
+    /// # Errors
+    ///
+    /// Whatever [`TrustRoot::parse`] would refuse.
+    pub fn sign(&self, signers: &[(u8, &SigningKey)]) -> Result<Bytes, Rejection> {
+        let roles: Vec<_> = self
+            .roles
+            .iter()
+            .map(|(role, (threshold, keys))| {
+                let keys: Vec<_> = keys.iter().map(|key| bin(&key.0)).collect();
+                (*role as u8, *threshold, keys)
+            })
+            .collect();
+        let ext: Vec<(u16, bool, &serde_bytes::Bytes)> =
+            if self.dev { vec![(EXT_DEV, true, bin(&[]))] } else { Vec::new() };
+        let body = wire::encode(&(
+            OBJECT_VERSION,
+            1u8,
+            self.name.as_str(),
+            roles,
+            self.validity.from().as_millis(),
+            self.validity.until().as_millis(),
+            ext,
+        ));
+        let file = sign_file(FileKind::Root, &body, signers);
+        TrustRoot::parse(&file)?;
+        Ok(file)
+    }
+}
+
+/// A checked trust root.
+///
+/// Holding one tells you that the file was signed by the threshold of its own root keys and that
+/// every key in it is acceptable and of prime order. Whether it is *your* root is told by its
+/// [`id`](Self::id), which is compared with a pinned one or comes from a place you trust.
+#[derive(Clone, Debug)]
+pub struct TrustRoot {
+    id: ObjectId,
+    name: String,
+    roles: BTreeMap<Role, RoleKeys>,
+    validity: Validity,
+    dev: bool,
+}
+
+impl TrustRoot {
+    /// Decodes and checks a root file.
+    ///
+    /// # Errors
+    ///
+    /// `Malformed`, `TooLarge`, `UnsupportedVersion`, `WeakKey`, `BadSignature` or `UntrustedRoot`.
+    pub fn parse(file: &Bytes) -> Result<Self, Rejection> {
+        let file = SignedFile::parse(FileKind::Root, file)?;
+        let (place, body) = (Place::TrustFile, &file.body);
+        let mut r = Reader::new(body, place);
+        r.array_of(7)?;
+        for expected in [OBJECT_VERSION, 1] {
+            let found = r.uint()?;
+            if found != expected {
+                return Err(Rejection::UnsupportedVersion { place, found });
+            }
+        }
+        let name = checked_text(&r.text(MESH_NAME_MAX)?).to_owned();
+        let roles = read_roles(&mut r)?;
+        let (from, until) = (r.uint()?, r.uint()?);
+        let validity =
+            Validity::new(Timestamp::from_millis(from), Timestamp::from_millis(until))
+                .filter(|validity| validity.millis() <= ROOT_LIFETIME_MAX_MS)
+                .ok_or_else(|| r.fault(Malformed::Lifetime))?;
+        let dev = read_dev(&mut r)?;
+        r.finish()?;
+        let keys = roles.get(&Role::Root).cloned().unwrap_or_default();
+        file.check_signatures(&keys)?;
+        Ok(Self { id: Tag::TrustRoot.digest(body), name, roles, validity, dev })
+    }
+
+    /// The object id: what is pinned.
+    pub fn id(&self) -> ObjectId {
+        self.id
+    }
+
+    /// The mesh this root is of.
+    pub fn mesh(&self) -> MeshId {
+        let mut mesh = [0; 16];
+        mesh.copy_from_slice(&self.id.0[..16]);
+        MeshId(mesh)
+    }
+
+    /// The name of the mesh, for people.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// When the root holds.
+    pub fn validity(&self) -> Validity {
+        self.validity
+    }
+
+    /// Whether this is a development mesh.
+    pub fn is_dev(&self) -> bool {
+        self.dev
+    }
+
+    /// The keys of a role; none when the root does not have it.
+    pub(crate) fn keys(&self, role: Role) -> &[PublicKey] {
+        self.roles.get(&role).map_or(&[], |keys| &keys.keys)
+    }
+
+    /// Checks that a file was signed by the threshold of `role`.
+    pub(crate) fn check_file(&self, role: Role, file: &SignedFile) -> Result<(), Rejection> {
+        let keys = self.roles.get(&role).cloned().unwrap_or_default();
+        file.check_signatures(&keys)
+    }
+}
+
+fn read_roles(r: &mut Reader<'_>) -> Result<BTreeMap<Role, RoleKeys>, Rejection> {
+    let mut roles = BTreeMap::new();
+    for _ in 0..r.array_up_to(Role::ALL.len())? {
+        r.array_of(3)?;
+        let number = r.uint()?;
+        let role = Role::from_number(number).ok_or_else(|| r.fault(Malformed::OutOfRange))?;
+        if roles.last_key_value().is_some_and(|(last, _)| *last >= role) {
+            return Err(r.fault(Malformed::Duplicate));
+        }
+        let threshold: u8 = r.number_of()?;
+        let len = r.array_up_to(ROLE_KEYS_MAX)?;
+        let mut keys: Vec<PublicKey> = Vec::with_capacity(len);
+        for _ in 0..len {
+            let key = PublicKey::import(&r.key()?)
+                .ok()
+                .filter(PublicKey::is_torsion_free)
+                .ok_or(Rejection::WeakKey { place: r.place() })?;
+            if keys.contains(&key) {
+                return Err(r.fault(Malformed::Duplicate));
+            }
+            keys.push(key);
+        }
+        if threshold == 0 || usize::from(threshold) > keys.len() {
+            return Err(r.fault(Malformed::OutOfRange));
+        }
+        roles.insert(role, RoleKeys { threshold, keys });
+    }
+    Ok(roles)
+}
+
+fn read_dev(r: &mut Reader<'_>) -> Result<bool, Rejection> {
+    let count = r.array_up_to(1)?;
+    for _ in 0..count {
+        r.array_of(3)?;
+        let known = r.uint()? == u64::from(EXT_DEV);
+        if !(known && r.boolean()? && r.bin(0)?.is_empty()) {
+            return Err(r.fault(Malformed::Extension));
+        }
+    }
+    Ok(count == 1)
+}
+
+/// The kinds of trust-state file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum FileKind {
+    /// Trust root.
+    Root = 1,
+    /// Registry.
+    Registry = 2,
+    /// Policy.
+    Policy = 3,
+    /// Revocations.
+    Revocations = 4,
+    /// Scores.
+    Scores = 5,
+}
+
+impl FileKind {
+    pub(crate) const fn tag(self) -> Tag {
+        match self {
+            Self::Root => Tag::TrustRoot,
+            Self::Registry => Tag::Registry,
+            Self::Policy => Tag::Policy,
+            Self::Revocations => Tag::Revocations,
+            Self::Scores => Tag::Scores,
+        }
+    }
+}
+
+/// A trust-state file cut into body and signatures.
+pub(crate) struct SignedFile {
+    kind: FileKind,
+    pub(crate) body: Bytes,
+    signatures: Vec<(u8, Signature)>,
+}
+
+impl SignedFile {
+    pub(crate) fn parse(kind: FileKind, file: &Bytes) -> Result<Self, Rejection> {
+        let place = Place::TrustFile;
+        if file.len() > TRUST_FILE_MAX {
+            return Err(Rejection::TooLarge { place, limit: TRUST_FILE_MAX as u32 });
+        }
+        if !file.starts_with(&MAGIC_TRUST) {
+            return Err(Rejection::Malformed { place, reason: Malformed::BadMagic });
+        }
+        let mut r = Reader::starting_at(file, MAGIC_TRUST.len(), place);
+        r.array_of(4)?;
+        let found = r.uint()?;
+        if found != FRAME_VERSION {
+            return Err(Rejection::UnsupportedVersion { place, found });
+        }
+        if r.uint()? != kind as u64 {
+            return Err(r.fault(Malformed::OutOfRange));
+        }
+        let body = r.bin(TRUST_FILE_MAX)?;
+        let mut signatures: Vec<(u8, Signature)> = Vec::new();
+        for _ in 0..r.array_up_to(ROLE_KEYS_MAX)? {
+            r.array_of(2)?;
+            let index = r.number_of()?;
+            if signatures.last().is_some_and(|(last, _)| *last >= index) {
+                return Err(r.fault(Malformed::Duplicate));
+            }
+            signatures.push((index, Signature(r.bin_of()?)));
+        }
+        r.finish()?;
+        Ok(Self { kind, body, signatures })
+    }
+
+    /// Checks that at least the threshold of `role` signed. A signature that does not verify
+    /// refuses the file, even when enough others do.
+    fn check_signatures(&self, role: &RoleKeys) -> Result<(), Rejection> {
+        let place = Place::TrustFile;
+        let threshold = Rejection::UntrustedRoot { place, reason: UntrustedRoot::Threshold };
+        for (index, signature) in &self.signatures {
+            let key = role.keys.get(usize::from(*index)).ok_or(threshold)?;
+            Authentic::check(self.kind.tag(), &self.body, (), key, signature, place)?;
+        }
+        // Positions are strictly ascending, so signatures are by distinct keys.
+        if role.threshold == 0 || self.signatures.len() < usize::from(role.threshold) {
+            return Err(threshold);
+        }
+        Ok(())
+    }
+}
+
+/// Writes a file: the body signed by keys of the role, in ascending position.
+pub(crate) fn sign_file(kind: FileKind, body: &[u8], signers: &[(u8, &SigningKey)]) -> Bytes {
+    let mut signers = signers.to_vec();
+    signers.sort_by_key(|(index, _)| *index);
+    let signatures: Vec<_> = signers
+        .iter()
+        .map(|(index, key)| (*index, signing::sign(kind.tag(), body, key)))
+        .collect();
+    let signatures: Vec<_> =
+        signatures.iter().map(|(index, signature)| (*index, bin(&signature.0))).collect();
+    let mut file = MAGIC_TRUST.to_vec();
+    wire::encode_into(&mut file, &(FRAME_VERSION, kind as u8, bin(body), signatures));
+    file.into()
+}

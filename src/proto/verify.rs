@@ -1,0 +1,828 @@
+//! Where all evidence meets: bytes in, a verdict out.
+//!
+//! ```text
+//! bytes ──Verifier::examine──▶ Examined ──conclude──▶ Verdict ──record(slot)──▶ Result<VerifiedEnvelope, Refused>
+//!          pure, any thread              in order, changes state      one audit event
+//! ```
+//!
+//! The order is fixed, cheap before dear and side effects last: parse; mesh, mode, action,
+//! subject, audience, lifetime; trust state fresh; sender and holders known and on no list; chain;
+//! revocation; replay look-up; the envelope's signature; content; authorization on every link;
+//! policy; rate; replay insert; audit. A chain met before skips its signatures and nothing else.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quick_cache::sync::Cache;
+use sha2::Digest as _;
+
+use super::audit::AuditSlot;
+use super::audit::Decision;
+use super::audit::HeaderFacts;
+use super::certificate::Certificate;
+use super::chain::Chain;
+use super::chain::Credential;
+use super::chain::LEAF_MISMATCH;
+use super::chain::VerifiedChain;
+use super::envelope::Claims;
+use super::envelope::Content;
+use super::envelope::UnverifiedEnvelope;
+use super::envelope::is_own_inbox;
+use super::identity::AgentId;
+use super::identity::KeyBytes;
+use super::limits::AUDIT_DIGEST_PREFIX;
+use super::limits::Budget;
+use super::limits::CHAIN_CACHE;
+use super::limits::LINKS_MAX;
+use super::names::Tag;
+use super::policy::Permitted;
+use super::policy::RateLimiter;
+use super::policy::Request;
+use super::rejection::ChainBroken;
+use super::rejection::Internal;
+use super::rejection::Place;
+use super::rejection::PolicyDenied;
+use super::rejection::Rejection;
+use super::rejection::SubjectMismatch;
+use super::rejection::UnexpectedReply;
+use super::rejection::UntrustedRoot;
+use super::replay::Fresh;
+use super::replay::ReplayGuard;
+use super::replay::Sighting;
+use super::revocation::NotRevoked;
+use super::scope::Action;
+use super::scope::Need;
+use super::scope::SubscribeNeed;
+use super::scope::checked_text;
+use super::signing::Authentic;
+use super::signing::ObjectId;
+use super::subject::Subject;
+use super::subject::SubjectPattern;
+use super::time::ClockSkew;
+use super::time::Timestamp;
+use super::trust::TrustState;
+
+/// How a message reached the receiver. All of it is the bus's word.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    /// The subject it was delivered on.
+    pub subject: &'a str,
+    /// The reply subject it was delivered with.
+    pub reply: Option<&'a str>,
+    /// What the receiver expects there.
+    pub route: Route<'a>,
+}
+
+/// What a receiver expects of a message.
+#[derive(Clone, Copy, Debug)]
+pub enum Route<'a> {
+    /// Messages and requests, on a subscription.
+    Subscription {
+        /// The subscription's pattern.
+        pattern: &'a SubjectPattern,
+        /// The chain the receiver subscribed under.
+        own: &'a VerifiedChain,
+    },
+    /// An answer to this request; `None` when no request waits where it arrived.
+    Reply(Option<&'a Pending>),
+}
+
+/// A request that waits for its answer.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    /// The request's object id.
+    pub request: ObjectId,
+    /// The subject it was sent to: whoever answers needs SERVE there.
+    pub subject: Subject,
+    /// The one key it was meant for, when it was.
+    pub audience: Option<KeyBytes>,
+}
+
+/// Which peers have proved themselves lately.
+pub trait Sessions {
+    /// Whether there is a live session with the holder of `key`.
+    fn has(&self, key: &KeyBytes, now: Timestamp) -> bool;
+}
+
+/// A receiver that requires no sessions has none.
+impl Sessions for () {
+    fn has(&self, _: &KeyBytes, _: Timestamp) -> bool {
+        false
+    }
+}
+
+/// What a decision depends on besides the message.
+#[derive(Clone, Copy)]
+pub struct Scene<'a> {
+    /// Now.
+    pub now: Timestamp,
+    /// The trust state; one for the whole decision.
+    pub trust: &'a Arc<TrustState>,
+    /// The live sessions.
+    pub sessions: &'a dyn Sessions,
+}
+
+/// Verifies messages for one receiver.
+#[derive(Debug)]
+pub struct Verifier {
+    me: KeyBytes,
+    skew: ClockSkew,
+    chains: Cache<ObjectId, VerifiedChain>,
+}
+
+impl Verifier {
+    /// A verifier for the holder of `me`, with an empty chain cache.
+    pub fn new(me: KeyBytes, skew: ClockSkew) -> Self {
+        Self { me, skew, chains: Cache::new(CHAIN_CACHE) }
+    }
+
+    /// The clock tolerance.
+    pub fn skew(&self) -> ClockSkew {
+        self.skew
+    }
+
+    /// Verifies one message, start to end.
+    pub fn verify(
+        &self,
+        frame: &Bytes,
+        arrival: &Arrival<'_>,
+        scene: &Scene<'_>,
+        guard: &mut ReplayGuard,
+        rates: &mut RateLimiter,
+    ) -> Verdict {
+        self.examine(frame, arrival, scene, guard).conclude(guard, rates, scene.now)
+    }
+
+    /// The pure part: everything that changes nothing.
+    pub fn examine(
+        &self,
+        frame: &Bytes,
+        arrival: &Arrival<'_>,
+        scene: &Scene<'_>,
+        guard: &ReplayGuard,
+    ) -> Examined {
+        let mut facts = Decision {
+            at: scene.now,
+            rejection: None,
+            delivered: arrival.subject.to_owned(),
+            len: frame.len(),
+            digest: None,
+            header: None,
+            authentic: false,
+            chain: None,
+            trust: scene.trust.clone(),
+            cost_ns: None,
+        };
+        let outcome = self.check(frame, arrival, scene, guard, &mut facts);
+        if outcome.is_err() && !facts.authentic {
+            let prefix = &frame[..frame.len().min(AUDIT_DIGEST_PREFIX)];
+            facts.digest = Some(sha2::Sha256::digest(prefix).into());
+        }
+        Examined { outcome, facts }
+    }
+
+    fn check(
+        &self,
+        frame: &Bytes,
+        arrival: &Arrival<'_>,
+        scene: &Scene<'_>,
+        guard: &ReplayGuard,
+        facts: &mut Decision,
+    ) -> Result<Checked, Failure> {
+        let (trust, now) = (scene.trust, scene.now);
+        let envelope = UnverifiedEnvelope::parse(frame)?;
+        let claims = &envelope.claims;
+        let header = facts.header.insert(HeaderFacts::of(claims, &envelope.header));
+        let id = header.object;
+        if claims.mesh != trust.mesh() {
+            let (place, reason) = (Place::Header, UntrustedRoot::OtherMesh);
+            return Err(Rejection::UntrustedRoot { place, reason }.into());
+        }
+        let duty = self.check_route(claims, arrival)?;
+        check_envelope_time(claims, now, self.skew)?;
+        trust.check_fresh(now, self.skew)?;
+
+        let mut budget = Budget::message();
+        let known = self.find_chain(&envelope.chain)?;
+        let chain = known.chain();
+        if chain.leaf().id() != claims.leaf {
+            return Err(LEAF_MISMATCH.into());
+        }
+        let sender_key = chain.leaf().holder();
+        header.sender = Some(sender_key);
+        let holders = Holders::look_up(chain, trust, now, self.skew)?;
+        if claims.reply.as_ref().is_some_and(|reply| !is_own_inbox(reply, &sender_key)) {
+            let reason = SubjectMismatch::ReplyNotOwnInbox;
+            return Err(Rejection::SubjectMismatch { reason }.into());
+        }
+        chain.check_validity(now, self.skew)?;
+        let (chain, is_new) = known.verify(trust, &mut budget)?;
+        facts.chain = Some(chain.clone());
+        let not_revoked = trust.revocations().check_chain(&chain, holders.iter())?;
+
+        let sighting = Sighting {
+            sender: sender_key,
+            mid: claims.mid,
+            issued: claims.issued,
+            ttl_ms: claims.ttl_ms,
+        };
+        guard.look_up(&sighting)?;
+        let (place, tag) = (Place::Header, Tag::Envelope);
+        budget.spend_signature(place)?;
+        let sender = holders.leaf();
+        let authentic = Authentic::check(
+            tag,
+            &envelope.header,
+            claims.clone(),
+            sender.key(),
+            &envelope.signature,
+            place,
+        )?;
+        facts.authentic = true;
+        if is_new {
+            // Only chains that came with an authentic message are worth remembering.
+            self.chains.insert(chain.digest(), chain.clone());
+        }
+        let asker = Requester::of(&authentic, id, sender_key);
+        let checked = || -> Result<Checked, Rejection> {
+            let content = Content::open(&envelope.content, claims)?;
+            let permitted = self.authorize(claims, &duty, &chain, &holders, scene)?;
+            let sender = sender.agent().clone();
+            Ok(Checked {
+                id,
+                sender,
+                chain: chain.clone(),
+                not_revoked,
+                authentic,
+                content,
+                permitted,
+                sighting,
+            })
+        };
+        checked().map_err(|rejection| Failure { rejection, requester: asker })
+    }
+
+    /// Checks that the message is one this receiver expects where it arrived. Returns the subject
+    /// authority is asked about: an answer is authorised by SERVE on the *request's* subject.
+    fn check_route(&self, claims: &Claims, arrival: &Arrival<'_>) -> Result<Subject, Rejection> {
+        let mismatch = |reason| Err(Rejection::SubjectMismatch { reason });
+        let unexpected = |reason| Err(Rejection::UnexpectedReply { reason });
+        if claims.subject.as_str() != arrival.subject {
+            return mismatch(SubjectMismatch::Delivered);
+        }
+        if claims.reply.as_ref().map(Subject::as_str) != arrival.reply {
+            return mismatch(SubjectMismatch::ReplyRewritten);
+        }
+        let duty = match (arrival.route, claims.action) {
+            (Route::Subscription { .. }, Action::Serve) => {
+                return unexpected(UnexpectedReply::NotAsked);
+            }
+            (Route::Subscription { pattern, .. }, _) => {
+                if !pattern.matches(&claims.subject) {
+                    return mismatch(SubjectMismatch::NotSubscribed);
+                }
+                claims.subject.clone()
+            }
+            (Route::Reply(None), _) => return unexpected(UnexpectedReply::NoRequest),
+            (Route::Reply(Some(pending)), Action::Serve) => {
+                if claims.in_reply_to != Some(pending.request) {
+                    return unexpected(UnexpectedReply::OtherRequest);
+                }
+                pending.subject.clone()
+            }
+            (Route::Reply(Some(_)), _) => return unexpected(UnexpectedReply::NotAReply),
+        };
+        if claims.audience.is_some_and(|audience| audience != self.me) {
+            return Err(Rejection::WrongAudience);
+        }
+        Ok(duty)
+    }
+
+    fn find_chain(&self, bytes: &Bytes) -> Result<Known, Rejection> {
+        let digest = Chain::digest_of(bytes)?;
+        if let Some(chain) = self.chains.get(&digest) {
+            return Ok(Known::Before(chain));
+        }
+        // A copy, so that a cached chain does not keep the message it came with alive.
+        let bytes = Bytes::copy_from_slice(bytes);
+        Chain::parse_with_digest(bytes, digest).map(|chain| Known::New(Box::new(chain)))
+    }
+
+    fn authorize(
+        &self,
+        claims: &Claims,
+        duty: &Subject,
+        chain: &VerifiedChain,
+        holders: &Holders<'_>,
+        scene: &Scene<'_>,
+    ) -> Result<Permitted, Rejection> {
+        let need =
+            Need { action: claims.action, subject: duty, audience: claims.audience.as_ref() };
+        chain.check_covers(&need)?;
+        let policy = scene.trust.policy();
+        policy.check_lifetimes(chain)?;
+        policy.permit(&Request {
+            mid: claims.mid,
+            action: claims.action,
+            subject: duty,
+            mode: claims.mode,
+            age_ms: scene.now.since(claims.issued),
+            ttl_ms: claims.ttl_ms,
+            depth: chain.depth(),
+            score: holders.lowest_score(scene.trust),
+            session: scene.sessions.has(&chain.leaf().holder(), scene.now),
+        })
+    }
+}
+
+/// Checks the receiver's own authority to receive: it ends when its chain does.
+pub(crate) fn check_receiver(
+    own: &VerifiedChain,
+    subject: &Subject,
+    scene: &Scene<'_>,
+    skew: ClockSkew,
+) -> Result<(), Rejection> {
+    let (trust, now) = (scene.trust, scene.now);
+    let place = Place::Receiver;
+    let receiver = |rejection: Rejection| match rejection {
+        Rejection::Expired { until, .. } => Rejection::Expired { place, until },
+        Rejection::NotYetValid { from, .. } => Rejection::NotYetValid { place, from },
+        Rejection::UnknownAgent { .. } => Rejection::UnknownAgent { place },
+        Rejection::Revoked { reason, .. } => Rejection::Revoked { place, reason },
+        Rejection::Blocked { reason, .. } => Rejection::Blocked { place, reason },
+        other => other,
+    };
+    let check = || -> Result<(), Rejection> {
+        own.check_validity(now, skew)?;
+        let holders = Holders::look_up(own, trust, now, skew)?;
+        trust.revocations().check_chain(own, holders.iter())?;
+        trust.policy().permit_subscription(&SubjectPattern::from(subject))
+    };
+    check().map_err(receiver)
+}
+
+/// Checks an envelope's own window, bounds inclusive: `iat − skew ≤ now ≤ iat + ttl + skew`.
+pub(crate) fn check_envelope_time(
+    claims: &Claims,
+    now: Timestamp,
+    skew: ClockSkew,
+) -> Result<(), Rejection> {
+    let place = Place::Header;
+    let from = claims.issued;
+    let until = from.plus(u64::from(claims.ttl_ms));
+    if now.plus(skew.as_millis()) < from {
+        return Err(Rejection::NotYetValid { place, from });
+    }
+    if now > until.plus(skew.as_millis()) {
+        return Err(Rejection::Expired { place, until });
+    }
+    Ok(())
+}
+
+/// Checks that a credential may send: what every receiver would refuse is refused here.
+///
+/// # Errors
+///
+/// Why a receiver in the same trust state would refuse. Rates and sessions are the receiver's to
+/// judge and are not looked at.
+pub fn check_send(
+    credential: &Credential,
+    action: Action,
+    subject: &Subject,
+    audience: Option<&KeyBytes>,
+    ttl_ms: u32,
+    scene: &Scene<'_>,
+    skew: ClockSkew,
+) -> Result<(), Rejection> {
+    let (trust, now, chain) = (scene.trust, scene.now, credential.chain());
+    trust.check_fresh(now, skew)?;
+    let holders = Holders::look_up(chain, trust, now, skew)?;
+    chain.check_validity(now, skew)?;
+    trust.revocations().check_chain(chain, holders.iter())?;
+    chain.check_covers(&Need { action, subject, audience })?;
+    trust.policy().check_lifetimes(chain)?;
+    let request = Request {
+        mid: super::replay::MessageId([0; 16]),
+        action,
+        subject,
+        mode: super::names::MODE_SINGLE,
+        age_ms: 0,
+        ttl_ms,
+        depth: chain.depth(),
+        score: holders.lowest_score(trust),
+        session: true,
+    };
+    trust.policy().permit(&request).map(drop)
+}
+
+/// Checks that a credential may subscribe.
+///
+/// # Errors
+///
+/// `ScopeExceeded` naming the link, `PolicyDenied`, or why the chain does not hold.
+pub fn check_subscribe(
+    credential: &Credential,
+    pattern: &SubjectPattern,
+    group: Option<&str>,
+    scene: &Scene<'_>,
+    skew: ClockSkew,
+) -> Result<(), Rejection> {
+    let (trust, now, chain) = (scene.trust, scene.now, credential.chain());
+    trust.check_fresh(now, skew)?;
+    let holders = Holders::look_up(chain, trust, now, skew)?;
+    chain.check_validity(now, skew)?;
+    trust.revocations().check_chain(chain, holders.iter())?;
+    chain.check_covers_subscription(&SubscribeNeed { pattern, group })?;
+    trust.policy().check_lifetimes(chain)?;
+    trust.policy().permit_subscription(pattern)
+}
+
+/// Verifies a chain that was handed over, and takes it into use with `key`.
+///
+/// # Errors
+///
+/// Why the chain does not hold now, or is not for this key.
+pub fn accept_grant(
+    bytes: &Bytes,
+    from: &KeyBytes,
+    key: &Arc<super::identity::SigningKey>,
+    scene: &Scene<'_>,
+    skew: ClockSkew,
+) -> Result<Credential, Rejection> {
+    let chain = Chain::parse(Bytes::copy_from_slice(bytes))?;
+    // The giver is the holder above the leaf: a chain that a stranger passes on is not a grant.
+    let giver = chain.links().iter().rev().nth(1).map(|link| link.holder());
+    if giver != Some(*from) {
+        let place = Place::Hop(chain.depth());
+        return Err(Rejection::ChainBroken { place, reason: ChainBroken::NotOurs });
+    }
+    accept_chain(chain, key, scene, skew)
+}
+
+/// Verifies a chain of one's own, and takes it into use with `key`.
+///
+/// # Errors
+///
+/// Why the chain does not hold now, or is not for this key.
+pub fn accept_chain(
+    chain: Chain,
+    key: &Arc<super::identity::SigningKey>,
+    scene: &Scene<'_>,
+    skew: ClockSkew,
+) -> Result<Credential, Rejection> {
+    let (trust, now) = (scene.trust, scene.now);
+    if chain.mesh() != trust.mesh() {
+        let (place, reason) = (Place::Chain, UntrustedRoot::OtherMesh);
+        return Err(Rejection::UntrustedRoot { place, reason });
+    }
+    trust.check_fresh(now, skew)?;
+    Holders::look_up(&chain, trust, now, skew)?;
+    chain.check_validity(now, skew)?;
+    trust.policy().check_lifetimes(&chain)?;
+    let chain = chain.verify(&**trust, &mut Budget::message())?;
+    let holders = Holders::look_up(&chain, trust, now, skew)?;
+    trust.revocations().check_chain(&chain, holders.iter())?;
+    chain.hold(key.clone())
+}
+
+/// A chain on its way to being verified.
+enum Known {
+    Before(VerifiedChain),
+    New(Box<Chain>),
+}
+
+impl Known {
+    fn chain(&self) -> &Chain {
+        match self {
+            Self::Before(chain) => chain,
+            Self::New(chain) => chain,
+        }
+    }
+
+    /// Checks the signatures, unless they were checked before; says whether the chain is new.
+    fn verify(
+        self,
+        trust: &TrustState,
+        budget: &mut Budget,
+    ) -> Result<(VerifiedChain, bool), Rejection> {
+        match self {
+            Self::Before(chain) => {
+                // The issuer may have lost its role since.
+                if super::chain::Anchors::issuer(trust, &chain.issuer()).is_none() {
+                    let (place, reason) = (Place::Issuer, UntrustedRoot::NotIssuer);
+                    return Err(Rejection::UntrustedRoot { place, reason });
+                }
+                Ok((chain, false))
+            }
+            Self::New(chain) => chain.verify(trust, budget).map(|chain| (chain, true)),
+        }
+    }
+}
+
+/// The certificates of every holder of a chain, each in good standing.
+pub(crate) struct Holders<'a> {
+    certificates: [Option<&'a Certificate>; LINKS_MAX],
+    leaf: &'a Certificate,
+}
+
+impl<'a> Holders<'a> {
+    pub(crate) fn look_up(
+        chain: &Chain,
+        trust: &'a TrustState,
+        now: Timestamp,
+        skew: ClockSkew,
+    ) -> Result<Self, Rejection> {
+        if chain.mesh() != trust.mesh() {
+            let (place, reason) = (Place::Chain, UntrustedRoot::OtherMesh);
+            return Err(Rejection::UntrustedRoot { place, reason });
+        }
+        if super::chain::Anchors::issuer(trust, &chain.issuer()).is_none() {
+            let (place, reason) = (Place::Issuer, UntrustedRoot::NotIssuer);
+            return Err(Rejection::UntrustedRoot { place, reason });
+        }
+        let mut certificates = [None; LINKS_MAX];
+        let mut leaf = Err(Rejection::ChainBroken {
+            place: Place::Chain,
+            reason: ChainBroken::Empty,
+        });
+        for (index, (slot, link)) in certificates.iter_mut().zip(chain.links()).enumerate() {
+            let place = Place::Holder(index as u8);
+            let certificate = trust.check_standing(&link.holder(), now, skew, place)?;
+            *slot = Some(certificate);
+            leaf = Ok(certificate);
+        }
+        Ok(Self { certificates, leaf: leaf? })
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &'a Certificate> {
+        self.certificates.iter().copied().flatten()
+    }
+
+    pub(crate) fn leaf(&self) -> &'a Certificate {
+        self.leaf
+    }
+
+    /// The lowest score among all holders: a chain is worth its least trusted hand. `None` when
+    /// one of them has no score.
+    fn lowest_score(&self, trust: &TrustState) -> Option<u16> {
+        self.iter().map(|certificate| trust.score(certificate.agent())).min().flatten()
+    }
+}
+
+/// Who may be told that a request was refused: its authenticated sender.
+#[derive(Clone, Debug)]
+pub struct Requester {
+    /// The sender's key.
+    pub key: KeyBytes,
+    /// Where it waits for an answer, below its own inbox.
+    pub reply: Subject,
+    /// The subject of the request.
+    pub subject: Subject,
+    /// The request's object id.
+    pub request: ObjectId,
+}
+
+impl Requester {
+    fn of(authentic: &Authentic<Claims>, request: ObjectId, key: KeyBytes) -> Option<Self> {
+        let claims = authentic.claims();
+        let reply = claims.reply.clone()?;
+        Some(Self { key, reply, subject: claims.subject.clone(), request })
+    }
+}
+
+/// A refusal on its way to becoming a verdict.
+struct Failure {
+    rejection: Rejection,
+    requester: Option<Requester>,
+}
+
+impl From<Rejection> for Failure {
+    fn from(rejection: Rejection) -> Self {
+        Self { rejection, requester: None }
+    }
+}
+
+/// The evidence gathered by the pure part.
+struct Checked {
+    id: ObjectId,
+    sender: AgentId,
+    chain: VerifiedChain,
+    not_revoked: NotRevoked,
+    authentic: Authentic<Claims>,
+    content: Content,
+    permitted: Permitted,
+    sighting: Sighting,
+}
+
+/// A message whose pure checks are done. Conclude it in the order of arrival.
+pub struct Examined {
+    outcome: Result<Checked, Failure>,
+    facts: Decision,
+}
+
+impl Examined {
+    /// The part that changes state: rate, then replay. What is refused leaves no trace in either.
+    pub fn conclude(
+        mut self,
+        guard: &mut ReplayGuard,
+        rates: &mut RateLimiter,
+        now: Timestamp,
+    ) -> Verdict {
+        let trust = self.facts.trust.clone();
+        let outcome = self.outcome.and_then(|checked| {
+            let policy = trust.policy();
+            let asker = Requester::of(&checked.authentic, checked.id, checked.sighting.sender);
+            rates
+                .reserve(policy, &checked.permitted, &checked.chain, now)
+                .map_err(|rejection| Failure { rejection, requester: asker })?;
+            match guard.admit(&checked.sighting, now) {
+                Ok(fresh) => VerifiedEnvelope::assemble(checked, fresh).map_err(Failure::from),
+                Err(rejection) => {
+                    rates.release(policy, &checked.permitted, &checked.chain);
+                    Err(rejection.into())
+                }
+            }
+        });
+        self.facts.rejection = outcome.as_ref().err().map(|failure| failure.rejection);
+        Verdict { outcome, decision: self.facts }
+    }
+
+    /// Refuses the message for a reason found outside: the receiver's own authority has ended.
+    pub(crate) fn refuse(&mut self, rejection: Rejection) {
+        if self.outcome.is_ok() {
+            self.outcome = Err(rejection.into());
+        }
+    }
+}
+
+/// A decision that has been made and not yet recorded.
+///
+/// It opens only by being recorded: there is no acceptance and no refusal without its audit event.
+#[must_use = "a verdict opens only by being recorded"]
+pub struct Verdict {
+    outcome: Result<VerifiedEnvelope, Failure>,
+    decision: Decision,
+}
+
+impl Verdict {
+    /// Whether the message is accepted.
+    pub fn is_accepted(&self) -> bool {
+        self.outcome.is_ok()
+    }
+
+    /// Why the message is refused, when it is.
+    pub fn rejection(&self) -> Option<Rejection> {
+        self.decision.rejection
+    }
+
+    /// Notes what verifying cost.
+    #[must_use]
+    pub fn with_cost_ns(mut self, nanoseconds: u64) -> Self {
+        self.decision.cost_ns = Some(nanoseconds);
+        self
+    }
+
+    /// Records the decision and opens the verdict.
+    ///
+    /// # Errors
+    ///
+    /// The refusal, when the message is refused.
+    pub fn record(self, slot: impl AuditSlot) -> Result<VerifiedEnvelope, Refused> {
+        slot.fill(self.decision);
+        self.outcome
+            .map_err(|Failure { rejection, requester }| Refused { rejection, requester })
+    }
+}
+
+/// A refusal that has been recorded.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// Why.
+    pub rejection: Rejection,
+    /// Who may be told, when the sender was authentic and waits for an answer. Absent for replays:
+    /// the sender of a replay is not the sender of the message.
+    pub requester: Option<Requester>,
+}
+
+/// A verified message: what handlers get, and all they get.
+///
+/// Holding one tells you that, at the instant it was decided and in one trust state,
+///
+/// - the named sender signed exactly these claims, and they commit to this content;
+/// - an issuer of the mesh granted, and every holder in between handed on, authority that covers
+///   this action on this subject, at every link;
+/// - no link, key or holder was revoked, blocked, unknown or expired;
+/// - policy permitted it;
+/// - this receiver had not accepted it before;
+/// - and an audit event says so.
+///
+/// It cannot be made in any other way:
+///
+/// ```compile_fail
+/// use trustmesh::proto::verify::VerifiedEnvelope;
+///
+/// fn forge(claims: trustmesh::proto::envelope::Claims) -> VerifiedEnvelope {
+///     VerifiedEnvelope { claims } // private fields, and no constructor
+/// }
+/// ```
+///
+/// nor can a verdict be opened without an audit slot:
+///
+/// ```compile_fail
+/// use trustmesh::proto::verify::Verdict;
+/// use trustmesh::proto::verify::VerifiedEnvelope;
+///
+/// fn peek(verdict: Verdict) -> VerifiedEnvelope {
+///     verdict.outcome.unwrap()
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct VerifiedEnvelope {
+    claims: Claims,
+    id: ObjectId,
+    sender: AgentId,
+    chain: VerifiedChain,
+    content: Content,
+}
+
+impl VerifiedEnvelope {
+    /// Puts the evidence together, all five pieces by value. Each names what it is evidence for,
+    /// and they must agree.
+    fn assemble(checked: Checked, fresh: Fresh) -> Result<Self, Rejection> {
+        let Checked { id, sender, chain, not_revoked, authentic, content, permitted, .. } = checked;
+        let claims = authentic.claims().clone();
+        let agree = fresh.mid() == claims.mid
+            && permitted.mid() == claims.mid
+            && not_revoked.chain() == chain.digest()
+            && chain.leaf().id() == claims.leaf;
+        if !agree {
+            return Err(Rejection::Internal { reason: Internal::Handler });
+        }
+        Ok(Self { claims, id, sender, chain, content })
+    }
+
+    /// What the sender signed.
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    /// The object id: what an answer names.
+    pub fn id(&self) -> ObjectId {
+        self.id
+    }
+
+    /// The sender.
+    pub fn sender(&self) -> &AgentId {
+        &self.sender
+    }
+
+    /// The sender's key.
+    pub fn sender_key(&self) -> KeyBytes {
+        self.chain.leaf().holder()
+    }
+
+    /// The chain the message was sent under.
+    pub fn chain(&self) -> &VerifiedChain {
+        &self.chain
+    }
+
+    /// The payload, a slice of the received buffer.
+    pub fn payload(&self) -> &Bytes {
+        &self.content.payload
+    }
+
+    /// The application headers, in order.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.content.headers.iter().map(|(name, value)| (checked_text(name), checked_text(value)))
+    }
+
+    /// The chains that were handed over with the message. They have not been verified.
+    pub fn grants(&self) -> &[Bytes] {
+        &self.content.grants
+    }
+
+    /// Checks again, right before a handler starts, what time and trust state can have changed.
+    ///
+    /// # Errors
+    ///
+    /// Why the message would be refused now.
+    pub fn recheck(&self, scene: &Scene<'_>, skew: ClockSkew) -> Result<(), Rejection> {
+        let (trust, now) = (scene.trust, scene.now);
+        trust.check_fresh(now, skew)?;
+        check_envelope_time(&self.claims, now, skew)?;
+        let holders = Holders::look_up(&self.chain, trust, now, skew)?;
+        self.chain.check_validity(now, skew)?;
+        trust.revocations().check_chain(&self.chain, holders.iter())?;
+        Ok(())
+    }
+}
+
+/// Whether a refusal may be told to its requester: never for what somebody else could have caused.
+pub(crate) fn may_be_told(rejection: &Rejection) -> bool {
+    !matches!(rejection, Rejection::Replay { .. } | Rejection::Overloaded { .. })
+}
+
+/// Whether a refusal asks for a session first.
+pub(crate) fn asks_for_session(rejection: &Rejection) -> bool {
+    matches!(rejection, Rejection::PolicyDenied { reason: PolicyDenied::NoSession })
+}
