@@ -256,3 +256,7 @@ pub enum KeyGeneration {
     #[error("an all-zero seed is no key")]
     ZeroSeed,
 }
+
+#[cfg(test)]
+#[path = "identity_tests.rs"]
+mod tests;
