@@ -1,4 +1,5 @@
 //! A zero-trust bus for agents.
 
 pub mod bus;
+pub mod keyfile;
 pub mod proto;

@@ -47,7 +47,9 @@ impl AgentId {
     pub fn parse(text: &str) -> Result<Self, InvalidAgentId> {
         let segment_ok = |segment: &str| {
             let mut bytes = segment.bytes();
-            bytes.next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+            bytes
+                .next()
+                .is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
                 && bytes.all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
         };
         if text.len() <= AGENT_ID_MAX && text.split('/').all(segment_ok) {
@@ -94,9 +96,7 @@ impl fmt::Display for AgentId {
 
 /// The text is not an agent id: at most 96 bytes of `[a-z0-9][a-z0-9_-]*` segments joined by `/`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error(
-    "an agent id is at most 96 bytes of lower-case segments [a-z0-9][a-z0-9_-]* joined by '/'"
-)]
+#[error("an agent id is at most 96 bytes of lower-case segments [a-z0-9][a-z0-9_-]* joined by '/'")]
 pub struct InvalidAgentId;
 
 /// The 32 bytes of a public key as they stand in a signed object.
@@ -136,7 +136,11 @@ impl PublicKey {
         let key = ed25519_dalek::VerifyingKey::from_bytes(&bytes.0).map_err(|_| WeakKey)?;
         // Decompression accepts y ≥ p (RFC 8032 §5.1.3 does not): compressing again tells.
         let canonical = key.to_edwards().compress().to_bytes() == bytes.0;
-        if canonical && !key.is_weak() { Ok(Self(key)) } else { Err(WeakKey) }
+        if canonical && !key.is_weak() {
+            Ok(Self(key))
+        } else {
+            Err(WeakKey)
+        }
     }
 
     /// Whether the point lies in the prime-order subgroup.
@@ -168,7 +172,9 @@ impl fmt::Debug for PublicKey {
 
 /// The bytes are not a key we accept: non-canonical, no curve point, or of small order.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("not an acceptable Ed25519 public key (non-canonical, not on the curve, or of small order)")]
+#[error(
+    "not an acceptable Ed25519 public key (non-canonical, not on the curve, or of small order)"
+)]
 pub struct WeakKey;
 
 /// A signature as it stands beside a signed object. Holding one says nothing about its validity.
@@ -250,3 +256,7 @@ pub enum KeyGeneration {
     #[error("an all-zero seed is no key")]
     ZeroSeed,
 }
+
+#[cfg(test)]
+#[path = "identity_tests.rs"]
+mod tests;
