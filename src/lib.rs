@@ -1,5 +1,7 @@
 //! A zero-trust bus for agents.
 
 pub mod bus;
+pub mod client;
 pub mod keyfile;
 pub mod proto;
+pub mod services;

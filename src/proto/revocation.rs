@@ -122,9 +122,9 @@ pub(crate) fn read_agent(r: &mut Reader<'_>) -> Result<AgentId, Rejection> {
 }
 
 /// Reads a strictly ascending list into a set.
-pub(crate) fn read_set<T: Clone + Eq + Ord + std::hash::Hash>(
-    r: &mut Reader<'_>,
-    read: impl Fn(&mut Reader<'_>) -> Result<T, Rejection>,
+pub(crate) fn read_set<'a, T: Clone + Eq + Ord + std::hash::Hash>(
+    r: &mut Reader<'a>,
+    read: impl Fn(&mut Reader<'a>) -> Result<T, Rejection>,
 ) -> Result<HashSet<T>, Rejection> {
     let mut set = HashSet::new();
     let mut last: Option<T> = None;

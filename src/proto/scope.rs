@@ -414,9 +414,9 @@ fn read_capability(r: &mut Reader<'_>) -> Result<Capability, Rejection> {
     Ok(capability)
 }
 
-fn read_values<T: Ord>(
-    r: &mut Reader<'_>,
-    read: impl Fn(&mut Reader<'_>) -> Result<T, Rejection>,
+fn read_values<'a, T: Ord>(
+    r: &mut Reader<'a>,
+    read: impl Fn(&mut Reader<'a>) -> Result<T, Rejection>,
 ) -> Result<Vec<T>, Rejection> {
     let len = r.array_up_to(CONSTRAINT_VALUES_MAX)?;
     let mut values: Vec<T> = Vec::with_capacity(len);

@@ -13,16 +13,12 @@ use std::fmt;
 
 use bytes::Bytes;
 
-/// Longest subject or pattern, in bytes. NATS servers route longer ones, but a subject stands in
-/// every signed header and every link of a chain, and those are bounded too.
-pub const SUBJECT_MAX: usize = 255;
-
-/// Most tokens of a subject or pattern. Matching costs one step a token, so this bounds it.
-pub const TOKENS_MAX: usize = 16;
+use super::limits::SUBJECT_MAX;
+use super::limits::SUBJECT_TOKENS_MAX;
 
 /// A concrete bus address, for example `orders.eu.created`.
 ///
-/// Holding one tells you that the text is at most [`SUBJECT_MAX`] bytes and [`TOKENS_MAX`] tokens
+/// Holding one tells you that the text is at most [`SUBJECT_MAX`] bytes and [`SUBJECT_TOKENS_MAX`] tokens
 /// joined by `.`, each at least one byte of printable ASCII (`0x21..=0x7E`) without `*` and `>`.
 /// It therefore has no blank, line break, wildcard or empty token, and is safe in a protocol line
 /// and a log line. Case matters.
@@ -85,7 +81,7 @@ impl Subject {
 /// wildcards is the set of one address.
 ///
 /// [`contains`](Self::contains) and [`overlaps`](Self::overlaps) are exact for addresses of any
-/// length. Where [`SUBJECT_MAX`] or [`TOKENS_MAX`] would rule addresses out, they still count:
+/// length. Where [`SUBJECT_MAX`] or [`SUBJECT_TOKENS_MAX`] would rule addresses out, they still count:
 /// that can only refuse a containment and report an overlap, which is the safe side of both.
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct SubjectPattern(Bytes);
@@ -202,8 +198,8 @@ pub enum InvalidSubject {
         /// Its length in bytes.
         len: usize,
     },
-    /// More than [`TOKENS_MAX`] tokens.
-    #[error("a subject has at most {TOKENS_MAX} tokens")]
+    /// More than [`SUBJECT_TOKENS_MAX`] tokens.
+    #[error("a subject has at most {SUBJECT_TOKENS_MAX} tokens")]
     TooManyTokens,
     /// Nothing before, between or after dots.
     #[error("a token of the subject is empty")]
@@ -241,7 +237,7 @@ fn check(text: &[u8], wildcards: Wildcards) -> Result<(), InvalidSubject> {
     }
     let mut start = 0;
     for (index, token) in tokens(text).enumerate() {
-        if index == TOKENS_MAX {
+        if index == SUBJECT_TOKENS_MAX {
             return Err(InvalidSubject::TooManyTokens);
         }
         let end = start + token.len();

@@ -201,6 +201,9 @@ impl Verifier {
         let duty = self.check_route(claims, arrival)?;
         check_envelope_time(claims, now, self.skew)?;
         trust.check_fresh(now, self.skew)?;
+        if let Route::Subscription { own, .. } = arrival.route {
+            check_receiver(own, &claims.subject, scene, self.skew)?;
+        }
 
         let mut budget = Budget::message();
         let known = self.find_chain(&envelope.chain)?;
@@ -336,7 +339,7 @@ impl Verifier {
 }
 
 /// Checks the receiver's own authority to receive: it ends when its chain does.
-pub(crate) fn check_receiver(
+fn check_receiver(
     own: &VerifiedChain,
     subject: &Subject,
     scene: &Scene<'_>,
@@ -645,13 +648,6 @@ impl Examined {
         });
         self.facts.rejection = outcome.as_ref().err().map(|failure| failure.rejection);
         Verdict { outcome, decision: self.facts }
-    }
-
-    /// Refuses the message for a reason found outside: the receiver's own authority has ended.
-    pub(crate) fn refuse(&mut self, rejection: Rejection) {
-        if self.outcome.is_ok() {
-            self.outcome = Err(rejection.into());
-        }
     }
 }
 

@@ -1,0 +1,4 @@
+//! A running participant.
+
+pub mod clock;
+pub mod identity;

@@ -1,0 +1,399 @@
+//! The authority of a static mesh: every role key in one hand.
+//!
+//! It enrols agents, grants them scopes, sets policy and revokes, and turns all of it into signed
+//! trust files. Agents then verify each other from those files alone; the authority need not run.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::client::clock::Clock;
+use crate::client::clock::SystemClock;
+use crate::client::identity::Identity;
+use crate::client::identity::TrustHandle;
+use crate::proto::certificate::CertificateClaims;
+use crate::proto::certificate::UnverifiedCertificate;
+use crate::proto::chain::Chain;
+use crate::proto::delegation::LinkDraft;
+use crate::proto::identity::AgentId;
+use crate::proto::identity::InvalidAgentId;
+use crate::proto::identity::KeyBytes;
+use crate::proto::identity::KeyGeneration;
+use crate::proto::identity::SigningKey;
+use crate::proto::limits::LIFETIME_MAX_MS;
+use crate::proto::limits::ROOT_GRANT_TTL_MS;
+use crate::proto::policy::InvalidPolicy;
+use crate::proto::policy::Policy;
+use crate::proto::rejection::Rejection;
+use crate::proto::revocation::RevocationSet;
+use crate::proto::root::ROOT_LIFETIME_MAX_MS;
+use crate::proto::root::Role;
+use crate::proto::root::RootDraft;
+use crate::proto::root::TrustRoot;
+use crate::proto::scope::InvalidScope;
+use crate::proto::scope::Scope;
+use crate::proto::signing::MeshId;
+use crate::proto::signing::ObjectId;
+use crate::proto::time::Timestamp;
+use crate::proto::time::Validity;
+use crate::proto::trust::Admission;
+use crate::proto::trust::Edition;
+use crate::proto::trust::FileDraft;
+use crate::proto::trust::TrustFiles;
+use crate::proto::trust::TrustState;
+
+/// The roles a static mesh has. Without the timestamp role, the files' own windows bound them.
+const STATIC_ROLES: [Role; 6] =
+    [Role::Root, Role::Issuer, Role::Registrar, Role::Revoker, Role::Policy, Role::Scores];
+
+/// How far before its making a window begins, so that a peer whose clock is a little behind does
+/// not find it in the future.
+const BACKDATE_MS: u64 = 60_000;
+
+/// How many delegations an enrolled agent's own grant allows below it.
+pub const DEPTH_DEFAULT: u8 = 3;
+
+/// The policy of a development mesh: everything that was granted is permitted, without sessions.
+const DEV_POLICY: &str = r#"{ "rules": [ { "name": "dev", "effect": "allow",
+    "actions": ["pub", "sub", "req", "serve"], "subjects": ">" },
+  { "name": "dev-inbox", "effect": "allow",
+    "actions": ["pub", "sub", "req", "serve"], "subjects": "_INBOX.>" } ] }"#;
+
+/// The keys and books of one mesh.
+pub struct Authority {
+    keys: BTreeMap<Role, SigningKey>,
+    root: Bytes,
+    mesh: MeshId,
+    root_id: ObjectId,
+    dev: bool,
+    agents: BTreeMap<AgentId, (KeyBytes, Bytes)>,
+    policy: Policy,
+    revocations: RevocationSet,
+    scores: BTreeMap<AgentId, u16>,
+    epoch: u64,
+    clock: Arc<dyn Clock>,
+    published: Option<Arc<TrustHandle>>,
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authority")
+            .field("mesh", &self.mesh)
+            .field("dev", &self.dev)
+            .field("agents", &self.agents.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Authority {
+    /// A mesh for production: new keys for every role, a policy that denies everything.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorityError`] when no keys can be made or the name is unusable.
+    pub fn new(name: &str) -> Result<Self, AuthorityError> {
+        Self::create(name, false, Arc::new(SystemClock::new()))
+    }
+
+    /// A mesh for development, which trusts itself: its policy permits whatever was granted, and
+    /// its root says what it is, so that agents outside development mode refuse it.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorityError`] when no keys can be made or the name is unusable.
+    pub fn dev(name: &str) -> Result<Self, AuthorityError> {
+        Self::dev_with_clock(name, Arc::new(SystemClock::new()))
+    }
+
+    /// [`dev`](Self::dev), by another clock.
+    ///
+    /// # Errors
+    ///
+    /// As [`dev`](Self::dev).
+    pub fn dev_with_clock(name: &str, clock: Arc<dyn Clock>) -> Result<Self, AuthorityError> {
+        tracing::warn!(mesh = name, "development mesh: all role keys lie in this process");
+        let mut authority = Self::create(name, true, clock)?;
+        authority.policy = Policy::from_json(DEV_POLICY)?;
+        Ok(authority)
+    }
+
+    /// [`new`](Self::new), by another clock.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn with_clock(name: &str, clock: Arc<dyn Clock>) -> Result<Self, AuthorityError> {
+        Self::create(name, false, clock)
+    }
+
+    fn create(name: &str, dev: bool, clock: Arc<dyn Clock>) -> Result<Self, AuthorityError> {
+        let mut keys = BTreeMap::new();
+        for role in STATIC_ROLES {
+            keys.insert(role, SigningKey::generate()?);
+        }
+        let now = clock.now()?;
+        let roles =
+            keys.iter().map(|(role, key)| (*role, (1, vec![key.public().bytes()]))).collect();
+        let validity = window(now, ROOT_LIFETIME_MAX_MS)?;
+        let draft = RootDraft { name: name.to_owned(), roles, validity, dev };
+        let root = draft.sign(&[(0, &keys[&Role::Root])])?;
+        let parsed = TrustRoot::parse(&root)?;
+        Ok(Self {
+            keys,
+            root,
+            mesh: parsed.mesh(),
+            root_id: parsed.id(),
+            dev,
+            agents: BTreeMap::new(),
+            policy: Policy::default(),
+            revocations: RevocationSet::default(),
+            scores: BTreeMap::new(),
+            epoch: 0,
+            clock,
+            published: None,
+        })
+    }
+
+    /// The mesh.
+    pub fn mesh(&self) -> MeshId {
+        self.mesh
+    }
+
+    /// The id of the trust root: what agents pin.
+    pub fn root_id(&self) -> ObjectId {
+        self.root_id
+    }
+
+    /// Enrols an agent under a new key and grants it a scope for 24 hours, with up to
+    /// [`DEPTH_DEFAULT`] delegations below. The identity sees every later change to the mesh as
+    /// long as both live in one process.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorityError`] for a taken or unusable id, an unusable scope, or what verification
+    /// would refuse.
+    pub fn agent<S: AsRef<str>>(
+        &mut self,
+        id: &str,
+        capabilities: impl IntoIterator<Item = S>,
+    ) -> Result<Identity, AuthorityError> {
+        let id = AgentId::parse(id)?;
+        let key = Arc::new(SigningKey::generate()?);
+        let certificate = self.enrol(&id, &key)?;
+        let scope = Scope::parse(capabilities)?;
+        let ttl = Duration::from_millis(ROOT_GRANT_TTL_MS - BACKDATE_MS);
+        let grant = self.grant(&key.public().bytes(), scope, DEPTH_DEFAULT, ttl)?;
+        let trust = self.publish()?;
+        Ok(Identity::fresh(id, key, certificate, grant, trust))
+    }
+
+    /// Certifies a key for an agent.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorityError::Taken`] when the id or the key is enrolled already,
+    /// [`AuthorityError::Refused`] when the key or id is blocked or revoked.
+    pub fn enrol(&mut self, id: &AgentId, key: &SigningKey) -> Result<Bytes, AuthorityError> {
+        let public = key.public().bytes();
+        let taken = self.agents.contains_key(id)
+            || self.agents.values().any(|(other, _)| *other == public);
+        if taken {
+            return Err(AuthorityError::Taken);
+        }
+        let now = self.clock.now()?;
+        let claims = CertificateClaims {
+            mesh: self.mesh,
+            serial: random()?,
+            agent: id.clone(),
+            key: public,
+            validity: window(now, LIFETIME_MAX_MS)?,
+            previous: None,
+            key_epoch: 0,
+        };
+        let bytes =
+            UnverifiedCertificate::sign(&claims, (0, &self.keys[&Role::Registrar]), key)?;
+        // The registrar refuses what verifiers would: weak keys, and lists that name the agent.
+        let registrar = self.keys[&Role::Registrar].public();
+        let certificate =
+            UnverifiedCertificate::parse(&bytes)?.verify(self.mesh, &[registrar])?;
+        let place = crate::proto::rejection::Place::Certificate;
+        self.policy.check_lists(&certificate, place)?;
+        self.revocations.check_agent(&certificate, place)?;
+        self.agents.insert(id.clone(), (public, bytes.clone()));
+        Ok(bytes)
+    }
+
+    /// Makes a root grant for an enrolled key.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorityError::Unknown`] for a key that is not enrolled, [`AuthorityError::Refused`] for
+    /// what verification would refuse.
+    pub fn grant(
+        &self,
+        holder: &KeyBytes,
+        scope: Scope,
+        depth: u8,
+        ttl: Duration,
+    ) -> Result<Chain, AuthorityError> {
+        if !self.agents.values().any(|(key, _)| key == holder) {
+            return Err(AuthorityError::Unknown);
+        }
+        let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        let draft = LinkDraft {
+            holder: *holder,
+            validity: window(self.clock.now()?, ttl.saturating_add(BACKDATE_MS))?,
+            remaining: depth,
+            scope,
+            nonce: random()?,
+        };
+        let chain = Chain::root_grant(self.mesh, &draft, &self.keys[&Role::Issuer])?;
+        self.policy.check_lifetimes(&chain)?;
+        Ok(chain)
+    }
+
+    /// Replaces the policy.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorityError`] when the new state cannot be put together; the old one stays.
+    pub fn set_policy(&mut self, policy: Policy) -> Result<(), AuthorityError> {
+        let old = std::mem::replace(&mut self.policy, policy);
+        self.publish().map(drop).inspect_err(|_| self.policy = old)
+    }
+
+    /// Revokes a link and everything below it.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorityError`] when the new state cannot be put together.
+    pub fn revoke_link(&mut self, link: ObjectId) -> Result<(), AuthorityError> {
+        self.revocations.revoke_link(link);
+        self.publish().map(drop)
+    }
+
+    /// Revokes a key, for good.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorityError`] when the new state cannot be put together.
+    pub fn revoke_key(&mut self, key: KeyBytes) -> Result<(), AuthorityError> {
+        self.revocations.revoke_key(key);
+        self.publish().map(drop)
+    }
+
+    /// Revokes an agent.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorityError`] when the id is none or the new state cannot be put together.
+    pub fn revoke_agent(&mut self, id: &str) -> Result<(), AuthorityError> {
+        self.revocations.revoke_agent(AgentId::parse(id)?);
+        self.publish().map(drop)
+    }
+
+    /// Sets an agent's trust score, 0 to 1000.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorityError`] when the score is out of range or the id is none.
+    pub fn set_score(&mut self, id: &str, score: u16) -> Result<(), AuthorityError> {
+        if score > 1000 {
+            return Err(AuthorityError::Score);
+        }
+        self.scores.insert(AgentId::parse(id)?, score);
+        self.publish().map(drop)
+    }
+
+    /// The trust files as of now, under the next epoch.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorityError`] when the clock cannot be trusted.
+    pub fn trust_files(&mut self) -> Result<TrustFiles, AuthorityError> {
+        self.epoch += 1;
+        let validity = window(self.clock.now()?, LIFETIME_MAX_MS)?;
+        let edition = Edition { epoch: self.epoch, validity };
+        let certificates: Vec<Bytes> =
+            self.agents.values().map(|(_, certificate)| certificate.clone()).collect();
+        let sign = |draft: FileDraft<'_>, role| {
+            draft.sign(self.mesh, edition, &[(0, &self.keys[&role])])
+        };
+        Ok(TrustFiles {
+            root: self.root.clone(),
+            registry: sign(FileDraft::Registry(&certificates), Role::Registrar),
+            policy: sign(FileDraft::Policy(&self.policy), Role::Policy),
+            revocations: sign(FileDraft::Revocations(&self.revocations), Role::Revoker),
+            scores: Some(sign(FileDraft::Scores(&self.scores), Role::Scores)),
+        })
+    }
+
+    /// The trust state every identity of this authority shares, made current.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorityError`] when the state cannot be put together.
+    pub fn publish(&mut self) -> Result<Arc<TrustHandle>, AuthorityError> {
+        let files = self.trust_files()?;
+        let admission =
+            if self.dev { Admission::DangerDevelopment } else { Admission::Production };
+        let state = Arc::new(TrustState::assemble(&files, admission, Some(self.root_id))?);
+        match &self.published {
+            Some(handle) => handle.replace(state)?,
+            None => self.published = Some(Arc::new(TrustHandle::new(state))),
+        }
+        self.published.clone().ok_or(AuthorityError::Unknown)
+    }
+
+    /// The key of a role, to store it.
+    pub(crate) fn role_keys(&self) -> impl Iterator<Item = (Role, &SigningKey)> {
+        self.keys.iter().map(|(role, key)| (*role, key))
+    }
+}
+
+fn window(now: Timestamp, millis: u64) -> Result<Validity, Rejection> {
+    let from = now.minus(BACKDATE_MS);
+    Validity::new(from, from.plus(millis)).ok_or(Rejection::Malformed {
+        place: crate::proto::rejection::Place::TrustFile,
+        reason: crate::proto::rejection::Malformed::Lifetime,
+    })
+}
+
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], KeyGeneration> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|_| KeyGeneration::Random)?;
+    Ok(bytes)
+}
+
+/// Why the authority did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthorityError {
+    /// The id or the key is enrolled already.
+    #[error("this id or key is enrolled already")]
+    Taken,
+    /// No agent has this key.
+    #[error("no enrolled agent has this key")]
+    Unknown,
+    /// A score over 1000.
+    #[error("a score is 0 to 1000")]
+    Score,
+    /// Verification would refuse it.
+    #[error("verification would refuse it: {0}")]
+    Refused(#[from] Rejection),
+    /// Not an agent id.
+    #[error(transparent)]
+    AgentId(#[from] InvalidAgentId),
+    /// Not a scope.
+    #[error(transparent)]
+    Scope(#[from] InvalidScope),
+    /// Not a policy.
+    #[error(transparent)]
+    Policy(#[from] InvalidPolicy),
+    /// No key.
+    #[error(transparent)]
+    Key(#[from] KeyGeneration),
+}

@@ -1,0 +1,3 @@
+//! What runs beside agents: the authority of a mesh.
+
+pub mod authority;
