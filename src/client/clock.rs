@@ -52,8 +52,15 @@ impl SystemClock {
     /// A clock that trusts the wall clock as it is now.
     pub fn new() -> Self {
         let wall = wall_clock();
-        let anchor = Anchor { wall, monotonic: Instant::now(), paused_until: None };
-        Self { anchor: Mutex::new(anchor), latest: AtomicU64::new(wall) }
+        let anchor = Anchor {
+            wall,
+            monotonic: Instant::now(),
+            paused_until: None,
+        };
+        Self {
+            anchor: Mutex::new(anchor),
+            latest: AtomicU64::new(wall),
+        }
     }
 }
 
@@ -67,7 +74,10 @@ impl Clock for SystemClock {
     fn now(&self) -> Result<Timestamp, Rejection> {
         let (wall, monotonic) = (wall_clock(), Instant::now());
         // A poisoned lock holds a plain value that is always whole.
-        let mut anchor = self.anchor.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut anchor = self
+            .anchor
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         anchor.check(wall, monotonic)?;
         drop(anchor);
         let latest = self.latest.fetch_max(wall, Ordering::Relaxed).max(wall);
@@ -77,15 +87,25 @@ impl Clock for SystemClock {
 
 impl Anchor {
     fn check(&mut self, wall: u64, monotonic: Instant) -> Result<(), Rejection> {
-        let paused = Err(Rejection::StaleState { reason: StaleState::Clock });
+        let paused = Err(Rejection::StaleState {
+            reason: StaleState::Clock,
+        });
         if let Some(until) = self.paused_until {
             if monotonic < until {
                 return paused;
             }
-            *self = Self { wall, monotonic, paused_until: None };
+            *self = Self {
+                wall,
+                monotonic,
+                paused_until: None,
+            };
         }
-        let elapsed = monotonic.saturating_duration_since(self.monotonic).as_millis();
-        let expected = self.wall.saturating_add(u64::try_from(elapsed).unwrap_or(u64::MAX));
+        let elapsed = monotonic
+            .saturating_duration_since(self.monotonic)
+            .as_millis();
+        let expected = self
+            .wall
+            .saturating_add(u64::try_from(elapsed).unwrap_or(u64::MAX));
         if wall.abs_diff(expected) > JUMP_MS {
             tracing::error!(wall, expected, "the wall clock jumped; decisions pause");
             self.paused_until = Some(monotonic + PAUSE);
@@ -97,7 +117,9 @@ impl Anchor {
 
 /// Milliseconds since the epoch; 0 for a clock before it, at which nothing is valid.
 fn wall_clock() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -131,13 +153,21 @@ mod tests {
     #[test]
     fn a_jump_pauses_decisions_and_a_drift_does_not() {
         let start = Instant::now();
-        let mut anchor = Anchor { wall: 1_000_000, monotonic: start, paused_until: None };
+        let mut anchor = Anchor {
+            wall: 1_000_000,
+            monotonic: start,
+            paused_until: None,
+        };
         let later = start + Duration::from_secs(10);
         assert!(anchor.check(1_010_000 + JUMP_MS, later).is_ok());
         for wall in [1_010_001 + JUMP_MS, 1_009_999 - JUMP_MS] {
             let mut anchor = anchor;
             assert!(anchor.check(wall, later).is_err());
-            assert!(anchor.check(wall, later + PAUSE - Duration::from_millis(1)).is_err());
+            assert!(
+                anchor
+                    .check(wall, later + PAUSE - Duration::from_millis(1))
+                    .is_err()
+            );
             // After the pause the new time is the time.
             assert!(anchor.check(wall + 20_000, later + PAUSE).is_ok());
         }

@@ -70,7 +70,14 @@ impl Identity {
         grant: Chain,
         trust: Arc<TrustHandle>,
     ) -> Self {
-        Self { id, key, certificate, grant, trust, provenance: Provenance::Fresh }
+        Self {
+            id,
+            key,
+            certificate,
+            grant,
+            trust,
+            provenance: Provenance::Fresh,
+        }
     }
 
     /// The agent's id.

@@ -117,7 +117,11 @@ impl Decision {
         let sender = header.and_then(|h| h.sender);
         let certificate = sender.and_then(|key| self.trust.certificate(&key));
         AuditEvent::Decision(DecisionEvent {
-            verdict: if self.rejection.is_none() { Word::Allow } else { Word::Deny },
+            verdict: if self.rejection.is_none() {
+                Word::Allow
+            } else {
+                Word::Deny
+            },
             class: self.rejection.map(|r| r.class().name().to_owned()),
             code: self.rejection.map(|r| r.code()),
             reason: self.rejection.map(|r| r.to_string()),
@@ -131,7 +135,11 @@ impl Decision {
             object: header.map(|h| h.object.to_string()),
             in_reply_to: header.and_then(|h| h.in_reply_to).map(|id| id.to_string()),
             issuer: self.chain.as_ref().map(|chain| chain.issuer().to_string()),
-            chain: self.chain.as_ref().map(|chain| self.hops(chain)).unwrap_or_default(),
+            chain: self
+                .chain
+                .as_ref()
+                .map(|chain| self.hops(chain))
+                .unwrap_or_default(),
             trace: header.and_then(|h| h.traceparent.clone()),
             hops: header.map_or(0, |h| h.hops),
             len: self.len,
@@ -151,7 +159,12 @@ impl Decision {
                 .certificate(&link.holder())
                 .map_or_else(|| link.holder().to_string(), |c| c.agent().to_string()),
             key: link.holder().to_string(),
-            scope: link.scope().capabilities().iter().map(ToString::to_string).collect(),
+            scope: link
+                .scope()
+                .capabilities()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             until: link.validity().until().as_millis(),
             remaining: link.remaining(),
         };
@@ -348,7 +361,12 @@ impl RecordChain {
     /// The beginning of a run.
     pub fn new(emitter: AgentId, run: [u8; 8]) -> Self {
         let run = data_encoding::HEXLOWER.encode(&run);
-        Self { emitter, run, seq: 0, prev: ObjectId([0; 32]) }
+        Self {
+            emitter,
+            run,
+            seq: 0,
+            prev: ObjectId([0; 32]),
+        }
     }
 
     /// Appends an event; returns the record and its line, without line break.
@@ -434,7 +452,11 @@ pub struct AuditReader {
 impl AuditReader {
     /// A reader that has seen nothing.
     pub fn new(prefix: &str, skew: ClockSkew) -> Self {
-        Self { prefix: prefix.to_owned(), skew, runs: HashMap::new() }
+        Self {
+            prefix: prefix.to_owned(),
+            skew,
+            runs: HashMap::new(),
+        }
     }
 
     /// Checks one message and returns what is in it.
@@ -450,8 +472,10 @@ impl AuditReader {
         now: Timestamp,
     ) -> Result<Vec<AuditItem>, Rejection> {
         let (emitter, payload) = open_batch(&self.prefix, self.skew, frame, delivered, trust, now)?;
-        let malformed =
-            |reason| Rejection::Malformed { place: Place::Audit, reason };
+        let malformed = |reason| Rejection::Malformed {
+            place: Place::Audit,
+            reason,
+        };
         let text = std::str::from_utf8(&payload).map_err(|_| malformed(Malformed::NotText))?;
         let mut records = Vec::new();
         for line in text.lines() {
@@ -478,14 +502,22 @@ impl AuditReader {
     ) {
         let (emitter, run, seq) = (emitter.clone(), record.run.clone(), record.seq);
         let key = (emitter.clone(), run.clone());
-        let here = Position { next: seq.saturating_add(1), prev: digest.to_string() };
+        let here = Position {
+            next: seq.saturating_add(1),
+            prev: digest.to_string(),
+        };
         match self.runs.get(&key) {
             Some(position) if seq < position.next => {
                 items.push(AuditItem::Duplicate { emitter, run, seq });
                 return;
             }
             Some(position) if seq > position.next => {
-                items.push(AuditItem::Missing { emitter, run, from: position.next, to: seq });
+                items.push(AuditItem::Missing {
+                    emitter,
+                    run,
+                    from: position.next,
+                    to: seq,
+                });
             }
             Some(position) if position.prev != record.prev => {
                 items.push(AuditItem::Fork { emitter, run, seq });
@@ -509,27 +541,40 @@ fn open_batch(
     let envelope = UnverifiedEnvelope::parse(frame)?;
     let claims = &envelope.claims;
     if claims.mesh != trust.mesh() {
-        return Err(Rejection::UntrustedRoot { place, reason: UntrustedRoot::OtherMesh });
+        return Err(Rejection::UntrustedRoot {
+            place,
+            reason: UntrustedRoot::OtherMesh,
+        });
     }
     if claims.subject.as_str() != delivered {
-        return Err(Rejection::SubjectMismatch { reason: SubjectMismatch::Delivered });
+        return Err(Rejection::SubjectMismatch {
+            reason: SubjectMismatch::Delivered,
+        });
     }
     if claims.action != Action::Publish || &claims.payload_type[..] != PAYLOAD_AUDIT.as_bytes() {
-        return Err(Rejection::UnexpectedReply { reason: UnexpectedReply::NotAReply });
+        return Err(Rejection::UnexpectedReply {
+            reason: UnexpectedReply::NotAReply,
+        });
     }
     // The certificate is the authority: a chain has no say here, so none may come along.
     if envelope.chain[..] != [0x90] {
-        return Err(Rejection::ChainBroken { place, reason: ChainBroken::NotOurs });
+        return Err(Rejection::ChainBroken {
+            place,
+            reason: ChainBroken::NotOurs,
+        });
     }
     super::verify::check_envelope_time(claims, now, skew)?;
     trust.check_fresh(now, skew)?;
-    let certificate =
-        trust.certificate_with_id(&claims.leaf).ok_or(Rejection::UnknownAgent { place })?;
+    let certificate = trust
+        .certificate_with_id(&claims.leaf)
+        .ok_or(Rejection::UnknownAgent { place })?;
     trust.check_standing(&certificate.claims().key, now, skew, place)?;
     trust.revocations().check_agent(certificate, place)?;
     let emitter = certificate.agent().clone();
     if delivered != audit_subject(prefix, &emitter) {
-        return Err(Rejection::SubjectMismatch { reason: SubjectMismatch::Control });
+        return Err(Rejection::SubjectMismatch {
+            reason: SubjectMismatch::Control,
+        });
     }
     let (header, signature) = (&envelope.header, &envelope.signature);
     let tag = Tag::Envelope;

@@ -12,8 +12,8 @@
 use bytes::Bytes;
 
 use super::delegation::read_validity;
-use super::identity::AgentId;
 use super::identity::AGENT_ID_MAX;
+use super::identity::AgentId;
 use super::identity::KeyBytes;
 use super::identity::PublicKey;
 use super::identity::Signature;
@@ -93,7 +93,15 @@ impl CertificateClaims {
             return Err(r.fault(Malformed::Extension));
         }
         r.finish()?;
-        Ok(Self { mesh, serial, agent, key, validity, previous, key_epoch })
+        Ok(Self {
+            mesh,
+            serial,
+            agent,
+            key,
+            validity,
+            previous,
+            key_epoch,
+        })
     }
 }
 
@@ -117,7 +125,10 @@ impl UnverifiedCertificate {
     pub fn parse(bytes: &Bytes) -> Result<Self, Rejection> {
         let place = Place::Certificate;
         if bytes.len() > CERTIFICATE_MAX {
-            return Err(Rejection::TooLarge { place, limit: CERTIFICATE_MAX as u32 });
+            return Err(Rejection::TooLarge {
+                place,
+                limit: CERTIFICATE_MAX as u32,
+            });
         }
         let mut r = Reader::new(bytes, place);
         r.array_of(4)?;
@@ -128,7 +139,14 @@ impl UnverifiedCertificate {
         r.finish()?;
         let claims = CertificateClaims::parse(&body)?;
         let id = Tag::Certificate.digest(&body);
-        Ok(Self { claims, id, registrar, body, signature, possession })
+        Ok(Self {
+            claims,
+            id,
+            registrar,
+            body,
+            signature,
+            possession,
+        })
     }
 
     /// Certifies `claims`. The certified key signs too, to prove that it is possessed.
@@ -151,8 +169,12 @@ impl UnverifiedCertificate {
         let id = Tag::Certificate.digest(&body);
         let signature = signing::sign(Tag::Certificate, &body, registrar.1);
         let possession = signing::sign(Tag::Possession, &id.0, key);
-        let bytes =
-            wire::encode(&(bin(&body), registrar.0, bin(&signature.0), bin(&possession.0)));
+        let bytes = wire::encode(&(
+            bin(&body),
+            registrar.0,
+            bin(&signature.0),
+            bin(&possession.0),
+        ));
         Ok(bytes.into())
     }
 
@@ -171,28 +193,45 @@ impl UnverifiedCertificate {
     /// # Errors
     ///
     /// `UntrustedRoot`, `WeakKey` or `BadSignature`.
-    pub fn verify(
-        self,
-        mesh: MeshId,
-        registrars: &[PublicKey],
-    ) -> Result<Certificate, Rejection> {
+    pub fn verify(self, mesh: MeshId, registrars: &[PublicKey]) -> Result<Certificate, Rejection> {
         let place = Place::Certificate;
         if self.claims.mesh != mesh {
             let reason = UntrustedRoot::OtherMesh;
             return Err(Rejection::UntrustedRoot { place, reason });
         }
-        let registrar = registrars
-            .get(usize::from(self.registrar))
-            .ok_or(Rejection::UntrustedRoot { place, reason: UntrustedRoot::Threshold })?;
+        let registrar =
+            registrars
+                .get(usize::from(self.registrar))
+                .ok_or(Rejection::UntrustedRoot {
+                    place,
+                    reason: UntrustedRoot::Threshold,
+                })?;
         let key = PublicKey::import(&self.claims.key)
             .ok()
             .filter(PublicKey::is_torsion_free)
             .ok_or(Rejection::WeakKey { place })?;
         let tag = Tag::Certificate;
-        let claims =
-            Authentic::check(tag, &self.body, self.claims, registrar, &self.signature, place)?;
-        Authentic::check(Tag::Possession, &self.id.0, (), &key, &self.possession, place)?;
-        Ok(Certificate { id: self.id, key, claims })
+        let claims = Authentic::check(
+            tag,
+            &self.body,
+            self.claims,
+            registrar,
+            &self.signature,
+            place,
+        )?;
+        Authentic::check(
+            Tag::Possession,
+            &self.id.0,
+            (),
+            &key,
+            &self.possession,
+            place,
+        )?;
+        Ok(Certificate {
+            id: self.id,
+            key,
+            claims,
+        })
     }
 }
 

@@ -79,7 +79,10 @@ impl Chain {
     /// The digest a chain is cached by: over its exact bytes, after the size check.
     pub(crate) fn digest_of(bytes: &Bytes) -> Result<ObjectId, Rejection> {
         if bytes.len() > CHAIN_MAX {
-            return Err(Rejection::TooLarge { place: Place::Chain, limit: CHAIN_MAX as u32 });
+            return Err(Rejection::TooLarge {
+                place: Place::Chain,
+                limit: CHAIN_MAX as u32,
+            });
         }
         Ok(Tag::Chain.digest(bytes))
     }
@@ -89,18 +92,25 @@ impl Chain {
         let mut r = Reader::new(&bytes, place);
         let len = r.array()?;
         if len == 0 {
-            return Err(Rejection::ChainBroken { place, reason: ChainBroken::Empty });
+            return Err(Rejection::ChainBroken {
+                place,
+                reason: ChainBroken::Empty,
+            });
         }
         if len > LINKS_MAX {
-            return Err(Rejection::DepthExceeded { place, reason: DepthExceeded::Links });
+            return Err(Rejection::DepthExceeded {
+                place,
+                reason: DepthExceeded::Links,
+            });
         }
         let mut links: Vec<Link> = Vec::with_capacity(len);
         for index in 0..len as u8 {
             r.array_of(2)?;
             let body = r.bin(LINK_MAX).map_err(|rejection| match rejection {
-                Rejection::TooLarge { limit, .. } => {
-                    Rejection::TooLarge { place: Place::Hop(index), limit }
-                }
+                Rejection::TooLarge { limit, .. } => Rejection::TooLarge {
+                    place: Place::Hop(index),
+                    limit,
+                },
                 other => other,
             })?;
             let signature = r.bin_of()?;
@@ -112,11 +122,21 @@ impl Chain {
             links.push(link);
         }
         r.finish()?;
-        let Some(Link { parent: Parent::Issuer { mesh, key: issuer }, .. }) = links.first() else {
+        let Some(Link {
+            parent: Parent::Issuer { mesh, key: issuer },
+            ..
+        }) = links.first()
+        else {
             return Err(NOT_ISSUER);
         };
         let (mesh, issuer) = (*mesh, *issuer);
-        Ok(Self { bytes, digest, mesh, issuer, links })
+        Ok(Self {
+            bytes,
+            digest,
+            mesh,
+            issuer,
+            links,
+        })
     }
 
     /// A root grant: a chain of one link, signed by an issuer.
@@ -129,7 +149,10 @@ impl Chain {
         draft: &LinkDraft,
         issuer: &SigningKey,
     ) -> Result<Self, Rejection> {
-        let parent = Parent::Issuer { mesh, key: issuer.public().bytes() };
+        let parent = Parent::Issuer {
+            mesh,
+            key: issuer.public().bytes(),
+        };
         let mut bytes = vec![0x91];
         bytes.extend_from_slice(&Link::sign(parent, draft, issuer));
         Self::parse(bytes.into())
@@ -153,7 +176,9 @@ impl Chain {
             if index + 1 < self.links.len() {
                 signer = anchors
                     .holder(&link.holder)
-                    .ok_or(Rejection::UnknownAgent { place: Place::Holder(index as u8) })?;
+                    .ok_or(Rejection::UnknownAgent {
+                        place: Place::Holder(index as u8),
+                    })?;
             }
         }
         Ok(VerifiedChain(Arc::new(self)))
@@ -232,8 +257,10 @@ impl Chain {
     }
 }
 
-const NOT_ISSUER: Rejection =
-    Rejection::UntrustedRoot { place: Place::Issuer, reason: UntrustedRoot::NotIssuer };
+const NOT_ISSUER: Rejection = Rejection::UntrustedRoot {
+    place: Place::Issuer,
+    reason: UntrustedRoot::NotIssuer,
+};
 
 fn check_distinct(above: &[Link], link: &Link, index: u8) -> Result<(), Rejection> {
     let issuer = match above.first().unwrap_or(link).parent {
@@ -242,7 +269,10 @@ fn check_distinct(above: &[Link], link: &Link, index: u8) -> Result<(), Rejectio
     };
     if issuer || above.iter().any(|other| other.holder == link.holder) {
         let place = Place::Hop(index);
-        return Err(Rejection::ChainBroken { place, reason: ChainBroken::RepeatedHolder });
+        return Err(Rejection::ChainBroken {
+            place,
+            reason: ChainBroken::RepeatedHolder,
+        });
     }
     Ok(())
 }
@@ -264,7 +294,10 @@ impl VerifiedChain {
     pub fn hold(self, key: Arc<SigningKey>) -> Result<Credential, Rejection> {
         if self.leaf().holder() != key.public().bytes() {
             let place = Place::Hop(self.depth());
-            return Err(Rejection::ChainBroken { place, reason: ChainBroken::NotOurs });
+            return Err(Rejection::ChainBroken {
+                place,
+                reason: ChainBroken::NotOurs,
+            });
         }
         Ok(Credential { chain: self, key })
     }
@@ -320,11 +353,16 @@ impl Credential {
 /// Reads a chain's bytes out of a signed object without decoding them.
 pub(crate) fn read_bytes(r: &mut Reader<'_>) -> Result<Bytes, Rejection> {
     r.bin(CHAIN_MAX).map_err(|rejection| match rejection {
-        Rejection::TooLarge { limit, .. } => Rejection::TooLarge { place: Place::Chain, limit },
+        Rejection::TooLarge { limit, .. } => Rejection::TooLarge {
+            place: Place::Chain,
+            limit,
+        },
         other => other,
     })
 }
 
 /// The fault of a chain whose leaf the header does not name.
-pub(crate) const LEAF_MISMATCH: Rejection =
-    Rejection::ChainBroken { place: Place::Chain, reason: ChainBroken::LeafMismatch };
+pub(crate) const LEAF_MISMATCH: Rejection = Rejection::ChainBroken {
+    place: Place::Chain,
+    reason: ChainBroken::LeafMismatch,
+};

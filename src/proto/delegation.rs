@@ -137,10 +137,16 @@ impl Link {
         r.array_of(if index == 0 { 10 } else { 9 })?;
         let version = r.uint()?;
         if version != OBJECT_VERSION {
-            return Err(Rejection::UnsupportedVersion { place, found: version });
+            return Err(Rejection::UnsupportedVersion {
+                place,
+                found: version,
+            });
         }
         let parent = if index == 0 {
-            Parent::Issuer { mesh: MeshId(r.bin_of()?), key: r.key()? }
+            Parent::Issuer {
+                mesh: MeshId(r.bin_of()?),
+                key: r.key()?,
+            }
         } else {
             Parent::Link(r.object_id()?)
         };
@@ -148,7 +154,10 @@ impl Link {
         let validity = read_validity(&mut r)?;
         let remaining = r.number_of::<u8>()?;
         if remaining > REMAINING_MAX {
-            return Err(Rejection::DepthExceeded { place, reason: DepthExceeded::Remaining });
+            return Err(Rejection::DepthExceeded {
+                place,
+                reason: DepthExceeded::Remaining,
+            });
         }
         let scope = Scope::read(&mut r)?;
         let _nonce: [u8; 16] = r.bin_of()?;
@@ -157,26 +166,51 @@ impl Link {
             return Err(r.fault(Malformed::Extension));
         }
         r.finish()?;
-        let tag = if index == 0 { Tag::RootGrant } else { Tag::Delegation };
+        let tag = if index == 0 {
+            Tag::RootGrant
+        } else {
+            Tag::Delegation
+        };
         let id = tag.digest(&body);
         let signature = Signature(signature);
-        Ok(Self { parent, holder, validity, remaining, scope, id, body, signature })
+        Ok(Self {
+            parent,
+            holder,
+            validity,
+            remaining,
+            scope,
+            id,
+            body,
+            signature,
+        })
     }
 
     /// Checks that this link, at `index`, hands on no more than `parent` had.
     pub(crate) fn check_attenuates(&self, parent: &Self, index: u8) -> Result<(), Rejection> {
         let place = Place::Hop(index);
         if self.parent != Parent::Link(parent.id) {
-            return Err(Rejection::ChainBroken { place, reason: ChainBroken::ParentMismatch });
+            return Err(Rejection::ChainBroken {
+                place,
+                reason: ChainBroken::ParentMismatch,
+            });
         }
         if self.remaining >= parent.remaining {
-            return Err(Rejection::DepthExceeded { place, reason: DepthExceeded::Remaining });
+            return Err(Rejection::DepthExceeded {
+                place,
+                reason: DepthExceeded::Remaining,
+            });
         }
         if !parent.validity.encloses(&self.validity) {
-            return Err(Rejection::ScopeExceeded { place, reason: ScopeExceeded::Window });
+            return Err(Rejection::ScopeExceeded {
+                place,
+                reason: ScopeExceeded::Window,
+            });
         }
         if !parent.scope.may_delegate(&self.scope) {
-            return Err(Rejection::ScopeExceeded { place, reason: ScopeExceeded::Widened });
+            return Err(Rejection::ScopeExceeded {
+                place,
+                reason: ScopeExceeded::Widened,
+            });
         }
         Ok(())
     }

@@ -134,7 +134,9 @@ impl Claims {
             extensions: Extensions::read(&mut r)?,
         };
         claims.check_lifetime().map_err(|reason| r.fault(reason))?;
-        claims.check_combination().map_err(|reason| r.fault(reason))?;
+        claims
+            .check_combination()
+            .map_err(|reason| r.fault(reason))?;
         r.finish()?;
         Ok(claims)
     }
@@ -157,7 +159,11 @@ impl Claims {
             }
             Action::Subscribe | Action::Delegate => false,
         };
-        if sound { Ok(()) } else { Err(Malformed::FieldCombination) }
+        if sound {
+            Ok(())
+        } else {
+            Err(Malformed::FieldCombination)
+        }
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -187,7 +193,10 @@ fn read_mode(r: &mut Reader<'_>) -> Result<u8, Rejection> {
     if found == u64::from(MODE_SINGLE) {
         Ok(MODE_SINGLE)
     } else {
-        Err(Rejection::UnsupportedVersion { place: r.place(), found })
+        Err(Rejection::UnsupportedVersion {
+            place: r.place(),
+            found,
+        })
     }
 }
 
@@ -209,7 +218,10 @@ impl Extensions {
     fn wire(&self) -> Vec<(u16, bool, serde_bytes::ByteBuf)> {
         let mut out = Vec::new();
         if let Some(epochs) = self.epochs {
-            let bytes: Vec<u8> = epochs.iter().flat_map(|epoch| epoch.to_be_bytes()).collect();
+            let bytes: Vec<u8> = epochs
+                .iter()
+                .flat_map(|epoch| epoch.to_be_bytes())
+                .collect();
             out.push((EXT_EPOCHS, false, bytes.into()));
         }
         if let Some(traceparent) = &self.traceparent {
@@ -235,7 +247,10 @@ impl Extensions {
             }
             if total > EXTENSIONS_BYTES_MAX {
                 let limit = EXTENSIONS_BYTES_MAX as u32;
-                return Err(Rejection::TooLarge { place: r.place(), limit });
+                return Err(Rejection::TooLarge {
+                    place: r.place(),
+                    limit,
+                });
             }
             last = Some(id);
             extensions.set(id, critical, value, r)?;
@@ -256,7 +271,9 @@ impl Extensions {
                 let bytes = <[u8; 24]>::try_from(&value[..]).map_err(|_| fault())?;
                 let mut epochs = [0; 3];
                 for (epoch, chunk) in epochs.iter_mut().zip(bytes.chunks_exact(8)) {
-                    *epoch = chunk.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+                    *epoch = chunk
+                        .iter()
+                        .fold(0, |sum, byte| sum << 8 | u64::from(*byte));
                 }
                 self.epochs = Some(epochs);
             }
@@ -266,7 +283,10 @@ impl Extensions {
                 [0] => return Err(fault()),
                 [_] => {
                     let reason = DepthExceeded::Hops;
-                    return Err(Rejection::DepthExceeded { place: r.place(), reason });
+                    return Err(Rejection::DepthExceeded {
+                        place: r.place(),
+                        reason,
+                    });
                 }
                 _ => return Err(fault()),
             },
@@ -353,7 +373,12 @@ impl EnvelopeDraft {
     /// [`check_send`](super::verify::check_send)'s question.
     pub fn sign(&self, credential: &Credential) -> Result<SignedEnvelope, Rejection> {
         let chain = credential.chain();
-        self.sign_parts(chain.mesh(), chain.leaf().id(), chain.bytes(), credential.key())
+        self.sign_parts(
+            chain.mesh(),
+            chain.leaf().id(),
+            chain.bytes(),
+            credential.key(),
+        )
     }
 
     /// Signs under a leaf id and chain bytes given separately; audit batches name a certificate
@@ -401,14 +426,23 @@ impl EnvelopeDraft {
         push_bin_header(&mut frame, content_len);
         frame.extend_from_slice(&prefix);
         frame.extend_from_slice(&self.payload);
-        Ok(SignedEnvelope { id, bytes: frame.into() })
+        Ok(SignedEnvelope {
+            id,
+            bytes: frame.into(),
+        })
     }
 
     /// Everything of the content up to the payload's own bytes.
     fn content_prefix(&self) -> Result<Vec<u8>, Rejection> {
-        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len());
+        let headers = self
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + value.len());
         let too_large = |limit: usize| {
-            Err(Rejection::TooLarge { place: Place::Content, limit: limit as u32 })
+            Err(Rejection::TooLarge {
+                place: Place::Content,
+                limit: limit as u32,
+            })
         };
         if self.headers.len() > APP_HEADERS_MAX {
             return too_large(APP_HEADERS_MAX);
@@ -424,7 +458,10 @@ impl EnvelopeDraft {
         }
         let nul = |(name, value): &AppHeader| name.contains('\0') || value.contains('\0');
         if self.headers.iter().any(nul) {
-            return Err(Rejection::Malformed { place: Place::Content, reason: Malformed::NotText });
+            return Err(Rejection::Malformed {
+                place: Place::Content,
+                reason: Malformed::NotText,
+            });
         }
         let grants: Vec<_> = self.grants.iter().map(|grant| bin(grant)).collect();
         let mut prefix = vec![0x93];
@@ -435,14 +472,19 @@ impl EnvelopeDraft {
     }
 }
 
-const TOO_MUCH_CONTENT: Rejection =
-    Rejection::TooLarge { place: Place::Content, limit: u32::MAX };
+const TOO_MUCH_CONTENT: Rejection = Rejection::TooLarge {
+    place: Place::Content,
+    limit: u32::MAX,
+};
 
 fn check_header_len(len: usize) -> Result<(), Rejection> {
     if len <= HEADER_MAX {
         Ok(())
     } else {
-        Err(Rejection::TooLarge { place: Place::Header, limit: HEADER_MAX as u32 })
+        Err(Rejection::TooLarge {
+            place: Place::Header,
+            limit: HEADER_MAX as u32,
+        })
     }
 }
 
@@ -509,7 +551,10 @@ impl UnverifiedEnvelope {
     pub fn parse(frame: &Bytes) -> Result<Self, Rejection> {
         let place = Place::Frame;
         if !frame.starts_with(&MAGIC_ENVELOPE) {
-            return Err(Rejection::Malformed { place, reason: Malformed::BadMagic });
+            return Err(Rejection::Malformed {
+                place,
+                reason: Malformed::BadMagic,
+            });
         }
         let mut r = Reader::starting_at(frame, MAGIC_ENVELOPE.len(), place);
         r.array_of(6)?;
@@ -526,13 +571,25 @@ impl UnverifiedEnvelope {
         r.finish()?;
         let claims = Claims::parse(&header)?;
         if u64::from(claims.mode) != mode {
-            return Err(Rejection::Malformed { place, reason: Malformed::ModeMismatch });
+            return Err(Rejection::Malformed {
+                place,
+                reason: Malformed::ModeMismatch,
+            });
         }
         if claims.content_len as usize != content.len() {
             let place = Place::Content;
-            return Err(Rejection::Malformed { place, reason: Malformed::ContentLength });
+            return Err(Rejection::Malformed {
+                place,
+                reason: Malformed::ContentLength,
+            });
         }
-        Ok(Self { claims, header, signature, chain, content })
+        Ok(Self {
+            claims,
+            header,
+            signature,
+            chain,
+            content,
+        })
     }
 
     /// What the header claims.
@@ -567,7 +624,10 @@ impl Content {
             let value = r.text(APP_HEADERS_BYTES_MAX)?;
             total += name.len() + value.len();
             if total > APP_HEADERS_BYTES_MAX {
-                return Err(Rejection::TooLarge { place, limit: APP_HEADERS_BYTES_MAX as u32 });
+                return Err(Rejection::TooLarge {
+                    place,
+                    limit: APP_HEADERS_BYTES_MAX as u32,
+                });
             }
             headers.push((name, value));
         }
@@ -578,13 +638,20 @@ impl Content {
             let grant = r.bin(CHAIN_MAX)?;
             total += grant.len();
             if total > GRANTS_BYTES_MAX {
-                return Err(Rejection::TooLarge { place, limit: GRANTS_BYTES_MAX as u32 });
+                return Err(Rejection::TooLarge {
+                    place,
+                    limit: GRANTS_BYTES_MAX as u32,
+                });
             }
             grants.push(grant);
         }
         let payload = r.bin(content.len())?;
         r.finish()?;
-        Ok(Self { headers, grants, payload })
+        Ok(Self {
+            headers,
+            grants,
+            payload,
+        })
     }
 }
 

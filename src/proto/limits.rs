@@ -149,7 +149,10 @@ pub struct Budget {
 impl Budget {
     /// The budget of one message: a full chain and the envelope.
     pub const fn message() -> Self {
-        Self { signatures: LINKS_MAX as u32 + 1, spent: 0 }
+        Self {
+            signatures: LINKS_MAX as u32 + 1,
+            spent: 0,
+        }
     }
 
     /// Takes one signature check out of the budget.
@@ -159,7 +162,10 @@ impl Budget {
     /// [`Rejection::TooLarge`] when nothing is left.
     pub fn spend_signature(&mut self, place: Place) -> Result<(), Rejection> {
         if self.spent >= self.signatures {
-            return Err(Rejection::TooLarge { place, limit: self.signatures });
+            return Err(Rejection::TooLarge {
+                place,
+                limit: self.signatures,
+            });
         }
         self.spent += 1;
         Ok(())

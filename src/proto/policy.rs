@@ -179,10 +179,17 @@ impl Policy {
     /// Checks the lifetimes of a chain's links against the ceilings.
     pub(crate) fn check_lifetimes(&self, chain: &Chain) -> Result<(), Rejection> {
         for (index, link) in chain.links().iter().enumerate() {
-            let ceiling = if index == 0 { self.ttl.grant_ms } else { self.ttl.delegation_ms };
+            let ceiling = if index == 0 {
+                self.ttl.grant_ms
+            } else {
+                self.ttl.delegation_ms
+            };
             if link.validity().millis() > ceiling {
                 let place = Place::Hop(index as u8);
-                return Err(Rejection::ScopeExceeded { place, reason: ScopeExceeded::Lifetime });
+                return Err(Rejection::ScopeExceeded {
+                    place,
+                    reason: ScopeExceeded::Lifetime,
+                });
             }
         }
         Ok(())
@@ -196,19 +203,36 @@ impl Policy {
         let matching = |rule: &&Rule| {
             rule.actions.has(request.action) && rule.subjects.matches(request.subject)
         };
-        if self.rules.iter().filter(matching).any(|rule| rule.effect == Effect::Deny) {
+        if self
+            .rules
+            .iter()
+            .filter(matching)
+            .any(|rule| rule.effect == Effect::Deny)
+        {
             return denied(PolicyDenied::DenyRule);
         }
-        let mut permitted = Permitted { mid: request.mid, rates: Vec::new() };
+        let mut permitted = Permitted {
+            mid: request.mid,
+            rates: Vec::new(),
+        };
         let mut allowed = false;
-        for (index, rule) in self.rules.iter().enumerate().filter(|(_, rule)| matching(rule)) {
+        for (index, rule) in self
+            .rules
+            .iter()
+            .enumerate()
+            .filter(|(_, rule)| matching(rule))
+        {
             rule.limits.check(request)?;
             allowed = true;
             if rule.limits.rate.is_some() {
                 permitted.rates.push(index);
             }
         }
-        if allowed { Ok(permitted) } else { denied(PolicyDenied::NoRule) }
+        if allowed {
+            Ok(permitted)
+        } else {
+            denied(PolicyDenied::NoRule)
+        }
     }
 
     /// Decides a subscription. A deny rule that overlaps the pattern denies it as a whole: an
@@ -230,7 +254,11 @@ impl Policy {
     }
 
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        let ttl = (self.ttl.envelope_ms, self.ttl.grant_ms, self.ttl.delegation_ms);
+        let ttl = (
+            self.ttl.envelope_ms,
+            self.ttl.grant_ms,
+            self.ttl.delegation_ms,
+        );
         encode_into(out, &ttl);
         self.blocked.write(out);
         match &self.allowed {
@@ -259,7 +287,12 @@ impl Policy {
         if !rules.iter().all(|rule| names.insert(rule.name.as_str())) {
             return Err(r.fault(Malformed::Duplicate));
         }
-        Ok(Self { ttl, blocked, allowed, rules })
+        Ok(Self {
+            ttl,
+            blocked,
+            allowed,
+            rules,
+        })
     }
 }
 
@@ -285,12 +318,18 @@ impl Agents {
         ids.sort_unstable();
         let mut keys: Vec<_> = self.keys.iter().collect();
         keys.sort();
-        encode_into(out, &(ids, keys.iter().map(|key| bin(&key.0)).collect::<Vec<_>>()));
+        encode_into(
+            out,
+            &(ids, keys.iter().map(|key| bin(&key.0)).collect::<Vec<_>>()),
+        );
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, Rejection> {
         r.array_of(2)?;
-        Ok(Self { ids: read_set(r, read_agent)?, keys: read_set(r, Reader::key)? })
+        Ok(Self {
+            ids: read_set(r, read_agent)?,
+            keys: read_set(r, Reader::key)?,
+        })
     }
 }
 
@@ -338,13 +377,22 @@ impl Rule {
             max_depth: r.optional(Reader::number_of)?,
             rate: r.optional(|r| {
                 r.array_of(2)?;
-                Ok(Rate { count: r.number_of()?, per_ms: r.number_of()? })
+                Ok(Rate {
+                    count: r.number_of()?,
+                    per_ms: r.number_of()?,
+                })
             })?,
             min_score: r.optional(Reader::number_of)?,
             session: r.boolean()?,
             modes: r.number_of()?,
         };
-        let rule = Self { name, effect, actions, subjects, limits };
+        let rule = Self {
+            name,
+            effect,
+            actions,
+            subjects,
+            limits,
+        };
         rule.check().map_err(|_| r.fault(Malformed::OutOfRange))?;
         Ok(rule)
     }
@@ -359,10 +407,16 @@ impl Rule {
             return Err(InvalidPolicy::LimitedDeny(rule()));
         }
         let sound = limits.min_score.is_none_or(|score| score <= 1000)
-            && limits.rate.is_none_or(|rate| rate.count > 0 && rate.per_ms > 0)
+            && limits
+                .rate
+                .is_none_or(|rate| rate.count > 0 && rate.per_ms > 0)
             && limits.modes != 0
             && limits.modes & !MODES_ALL == 0;
-        if sound { Ok(()) } else { Err(InvalidPolicy::Range(rule())) }
+        if sound {
+            Ok(())
+        } else {
+            Err(InvalidPolicy::Range(rule()))
+        }
     }
 }
 
@@ -380,12 +434,18 @@ impl RuleLimits {
         if self.modes & (1 << (request.mode - MODE_SINGLE)) == 0 {
             return denied(PolicyDenied::Mode);
         }
-        if self.max_age_ms.is_some_and(|most| request.age_ms > u64::from(most)) {
+        if self
+            .max_age_ms
+            .is_some_and(|most| request.age_ms > u64::from(most))
+        {
             return denied(PolicyDenied::TooOld);
         }
         if self.max_depth.is_some_and(|most| request.depth > most) {
             let place = Place::Chain;
-            return Err(Rejection::DepthExceeded { place, reason: DepthExceeded::Policy });
+            return Err(Rejection::DepthExceeded {
+                place,
+                reason: DepthExceeded::Policy,
+            });
         }
         if let Some(required) = self.min_score {
             // No score is the lowest score: missing state is never permission.
@@ -477,10 +537,18 @@ impl RateLimiter {
         }
         self.make_room(debits.len(), now)?;
         for (key, rate) in debits {
-            let full = Bucket { level: capacity(rate), rate, at: now };
+            let full = Bucket {
+                level: capacity(rate),
+                rate,
+                at: now,
+            };
             let bucket = self.buckets.entry(key).or_insert(full);
             let level = bucket.refilled(rate, now) - u64::from(rate.per_ms);
-            *bucket = Bucket { level, rate, at: now };
+            *bucket = Bucket {
+                level,
+                rate,
+                at: now,
+            };
         }
         Ok(())
     }
@@ -501,12 +569,15 @@ impl RateLimiter {
         }
         if now.since(self.swept) >= 1_000 {
             self.swept = now;
-            self.buckets.retain(|_, b| b.refilled(b.rate, now) < capacity(b.rate));
+            self.buckets
+                .retain(|_, b| b.refilled(b.rate, now) < capacity(b.rate));
         }
         if self.buckets.len() + wanted <= RATE_BUCKETS {
             Ok(())
         } else {
-            Err(Rejection::Overloaded { reason: Overloaded::Rates })
+            Err(Rejection::Overloaded {
+                reason: Overloaded::Rates,
+            })
         }
     }
 }
@@ -516,11 +587,17 @@ fn debits(
     permitted: &Permitted,
     chain: &Chain,
 ) -> Vec<((String, ObjectId), Rate)> {
-    let rated = permitted.rates.iter().filter_map(|index| policy.rules.get(*index));
+    let rated = permitted
+        .rates
+        .iter()
+        .filter_map(|index| policy.rules.get(*index));
     rated
         .filter_map(|rule| rule.limits.rate.map(|rate| (rule, rate)))
         .flat_map(|(rule, rate)| {
-            chain.links().iter().map(move |link| ((rule.name.clone(), link.id()), rate))
+            chain
+                .links()
+                .iter()
+                .map(move |link| ((rule.name.clone(), link.id()), rate))
         })
         .collect()
 }
@@ -620,7 +697,12 @@ impl Source {
             rules.push(source.compile()?);
         }
         let allowed = self.allowed.map(Names::compile).transpose()?;
-        Ok(Policy { ttl: self.ttl, blocked: self.blocked.compile()?, allowed, rules })
+        Ok(Policy {
+            ttl: self.ttl,
+            blocked: self.blocked.compile()?,
+            allowed,
+            rules,
+        })
     }
 }
 
@@ -648,7 +730,10 @@ impl RuleSource {
         let mut actions = Actions::default();
         for action in self.actions {
             let Some(known) = Action::from_name(&action) else {
-                return Err(InvalidPolicy::Action { rule: self.name, action });
+                return Err(InvalidPolicy::Action {
+                    rule: self.name,
+                    action,
+                });
             };
             actions = actions.with(known);
         }
@@ -656,7 +741,10 @@ impl RuleSource {
             return Err(InvalidPolicy::Range(self.name));
         }
         let Ok(subjects) = SubjectPattern::parse(&self.subjects) else {
-            return Err(InvalidPolicy::Subjects { rule: self.name, subjects: self.subjects });
+            return Err(InvalidPolicy::Subjects {
+                rule: self.name,
+                subjects: self.subjects,
+            });
         };
         let modes = match self.modes {
             None => MODES_ALL,
@@ -673,7 +761,13 @@ impl RuleSource {
             session: self.session,
             modes,
         };
-        let rule = Rule { name: self.name, effect: self.effect, actions, subjects, limits };
+        let rule = Rule {
+            name: self.name,
+            effect: self.effect,
+            actions,
+            subjects,
+            limits,
+        };
         rule.check()?;
         Ok(rule)
     }

@@ -444,10 +444,14 @@ mod tests {
 
     #[test]
     fn codes_are_class_times_hundred_plus_reason() {
-        let late = Rejection::Replay { reason: Replay::BeforeRestart };
+        let late = Rejection::Replay {
+            reason: Replay::BeforeRestart,
+        };
         assert_eq!(late.code(), 1202);
         assert_eq!(Rejection::WrongAudience.code(), 801);
-        let hop = Rejection::BadSignature { place: Place::Hop(3) };
+        let hop = Rejection::BadSignature {
+            place: Place::Hop(3),
+        };
         assert_eq!((hop.code(), hop.hop()), (401, Some(3)));
         for (i, class) in Class::ALL.iter().enumerate() {
             assert_eq!(*class as usize, i + 1);

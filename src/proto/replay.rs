@@ -91,11 +91,15 @@ impl ReplayGuard {
     /// Checks, without changing anything, that a message was not accepted before.
     pub(crate) fn look_up(&self, sighting: &Sighting) -> Result<(), Rejection> {
         if self.floor.is_some_and(|floor| sighting.issued <= floor) {
-            return Err(Rejection::Replay { reason: Replay::BeforeRestart });
+            return Err(Rejection::Replay {
+                reason: Replay::BeforeRestart,
+            });
         }
         let log = self.senders.get(&sighting.sender);
         if log.is_some_and(|log| log.ids.contains(&sighting.mid)) {
-            return Err(Rejection::Replay { reason: Replay::Seen });
+            return Err(Rejection::Replay {
+                reason: Replay::Seen,
+            });
         }
         Ok(())
     }
@@ -110,14 +114,18 @@ impl ReplayGuard {
         if self.held >= self.total {
             self.forget_expired(now);
             if self.held >= self.total {
-                return Err(Rejection::Overloaded { reason: Overloaded::ReplayTotal });
+                return Err(Rejection::Overloaded {
+                    reason: Overloaded::ReplayTotal,
+                });
             }
         }
         let keep = u64::from(sighting.ttl_ms).saturating_add(2 * self.skew.as_millis());
         let log = self.senders.entry(sighting.sender).or_default();
         self.held -= log.forget_expired(now);
         if log.ids.len() >= self.per_sender {
-            return Err(Rejection::Overloaded { reason: Overloaded::ReplaySender });
+            return Err(Rejection::Overloaded {
+                reason: Overloaded::ReplaySender,
+            });
         }
         log.remember(sighting.mid, sighting.issued.plus(keep));
         self.held += 1;
@@ -162,7 +170,10 @@ struct Log {
 impl Log {
     fn remember(&mut self, mid: MessageId, expires: Timestamp) {
         self.ids.insert(mid);
-        self.by_expiry.entry(expires.as_millis() / 1000).or_default().push(mid);
+        self.by_expiry
+            .entry(expires.as_millis() / 1000)
+            .or_default()
+            .push(mid);
     }
 
     /// Drops the ids whose whole second has passed; says how many.
@@ -221,7 +232,12 @@ mod tests {
         // iat + ttl + 2·skew = 12,000 is the last instant at which it matters.
         for now in [10_000, 11_500, 12_000] {
             let again = guard.admit(&first, Timestamp::from_millis(now));
-            assert_eq!(again.unwrap_err(), Rejection::Replay { reason: Replay::Seen });
+            assert_eq!(
+                again.unwrap_err(),
+                Rejection::Replay {
+                    reason: Replay::Seen
+                }
+            );
         }
         guard.forget_expired(Timestamp::from_millis(13_000));
         assert!(guard.is_empty());
@@ -234,15 +250,21 @@ mod tests {
         for mid in 0..2 {
             guard.admit(&sighting(1, mid, 10_000), now).unwrap();
         }
-        let full = Rejection::Overloaded { reason: Overloaded::ReplaySender };
+        let full = Rejection::Overloaded {
+            reason: Overloaded::ReplaySender,
+        };
         assert_eq!(guard.admit(&sighting(1, 9, 10_000), now).unwrap_err(), full);
         guard.admit(&sighting(2, 0, 10_000), now).unwrap();
-        let full = Rejection::Overloaded { reason: Overloaded::ReplayTotal };
+        let full = Rejection::Overloaded {
+            reason: Overloaded::ReplayTotal,
+        };
         assert_eq!(guard.admit(&sighting(3, 0, 10_000), now).unwrap_err(), full);
         // Nothing unexpired was given up for the refused.
         assert!(guard.look_up(&sighting(1, 0, 10_000)).is_err());
         // Room comes back with time.
-        guard.admit(&sighting(1, 9, 14_000), Timestamp::from_millis(14_000)).unwrap();
+        guard
+            .admit(&sighting(1, 9, 14_000), Timestamp::from_millis(14_000))
+            .unwrap();
     }
 
     #[test]
@@ -250,7 +272,12 @@ mod tests {
         let floor = Timestamp::from_millis(10_000);
         let mut guard = ReplayGuard::new(ClockSkew::default(), Some(floor));
         let late = guard.admit(&sighting(1, 1, 10_000), floor).unwrap_err();
-        assert_eq!(late, Rejection::Replay { reason: Replay::BeforeRestart });
+        assert_eq!(
+            late,
+            Rejection::Replay {
+                reason: Replay::BeforeRestart
+            }
+        );
         guard.admit(&sighting(1, 1, 10_001), floor).unwrap();
     }
 

@@ -56,7 +56,10 @@ impl RevocationSet {
     pub fn check_agent(&self, certificate: &Certificate, place: Place) -> Result<(), Rejection> {
         self.check_key(&certificate.claims().key, place)?;
         if !self.agents.is_empty() && self.agents.contains(certificate.agent()) {
-            return Err(Rejection::Revoked { place, reason: Revoked::Agent });
+            return Err(Rejection::Revoked {
+                place,
+                reason: Revoked::Agent,
+            });
         }
         Ok(())
     }
@@ -76,19 +79,27 @@ impl RevocationSet {
             for (index, link) in chain.links().iter().enumerate() {
                 if self.links.contains(&link.id()) {
                     let place = Place::Hop(index as u8);
-                    return Err(Rejection::Revoked { place, reason: Revoked::Link });
+                    return Err(Rejection::Revoked {
+                        place,
+                        reason: Revoked::Link,
+                    });
                 }
             }
         }
         for (index, certificate) in holders.enumerate() {
             self.check_agent(certificate, Place::Holder(index as u8))?;
         }
-        Ok(NotRevoked { chain: chain.digest() })
+        Ok(NotRevoked {
+            chain: chain.digest(),
+        })
     }
 
     fn check_key(&self, key: &KeyBytes, place: Place) -> Result<(), Rejection> {
         if !self.keys.is_empty() && self.keys.contains(key) {
-            return Err(Rejection::Revoked { place, reason: Revoked::Key });
+            return Err(Rejection::Revoked {
+                place,
+                reason: Revoked::Key,
+            });
         }
         Ok(())
     }

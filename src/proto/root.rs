@@ -132,8 +132,11 @@ impl RootDraft {
                 (*role as u8, *threshold, keys)
             })
             .collect();
-        let ext: Vec<(u16, bool, &serde_bytes::Bytes)> =
-            if self.dev { vec![(EXT_DEV, true, bin(&[]))] } else { Vec::new() };
+        let ext: Vec<(u16, bool, &serde_bytes::Bytes)> = if self.dev {
+            vec![(EXT_DEV, true, bin(&[]))]
+        } else {
+            Vec::new()
+        };
         let body = wire::encode(&(
             OBJECT_VERSION,
             1u8,
@@ -183,15 +186,20 @@ impl TrustRoot {
         let name = checked_text(&r.text(MESH_NAME_MAX)?).to_owned();
         let roles = read_roles(&mut r)?;
         let (from, until) = (r.uint()?, r.uint()?);
-        let validity =
-            Validity::new(Timestamp::from_millis(from), Timestamp::from_millis(until))
-                .filter(|validity| validity.millis() <= ROOT_LIFETIME_MAX_MS)
-                .ok_or_else(|| r.fault(Malformed::Lifetime))?;
+        let validity = Validity::new(Timestamp::from_millis(from), Timestamp::from_millis(until))
+            .filter(|validity| validity.millis() <= ROOT_LIFETIME_MAX_MS)
+            .ok_or_else(|| r.fault(Malformed::Lifetime))?;
         let dev = read_dev(&mut r)?;
         r.finish()?;
         let keys = roles.get(&Role::Root).cloned().unwrap_or_default();
         file.check_signatures(&keys)?;
-        Ok(Self { id: Tag::TrustRoot.digest(body), name, roles, validity, dev })
+        Ok(Self {
+            id: Tag::TrustRoot.digest(body),
+            name,
+            roles,
+            validity,
+            dev,
+        })
     }
 
     /// The object id: what is pinned.
@@ -239,7 +247,10 @@ fn read_roles(r: &mut Reader<'_>) -> Result<BTreeMap<Role, RoleKeys>, Rejection>
         r.array_of(3)?;
         let number = r.uint()?;
         let role = Role::from_number(number).ok_or_else(|| r.fault(Malformed::OutOfRange))?;
-        if roles.last_key_value().is_some_and(|(last, _)| *last >= role) {
+        if roles
+            .last_key_value()
+            .is_some_and(|(last, _)| *last >= role)
+        {
             return Err(r.fault(Malformed::Duplicate));
         }
         let threshold: u8 = r.number_of()?;
@@ -315,10 +326,16 @@ impl SignedFile {
     pub(crate) fn parse(kind: FileKind, file: &Bytes) -> Result<Self, Rejection> {
         let place = Place::TrustFile;
         if file.len() > TRUST_FILE_MAX {
-            return Err(Rejection::TooLarge { place, limit: TRUST_FILE_MAX as u32 });
+            return Err(Rejection::TooLarge {
+                place,
+                limit: TRUST_FILE_MAX as u32,
+            });
         }
         if !file.starts_with(&MAGIC_TRUST) {
-            return Err(Rejection::Malformed { place, reason: Malformed::BadMagic });
+            return Err(Rejection::Malformed {
+                place,
+                reason: Malformed::BadMagic,
+            });
         }
         let mut r = Reader::starting_at(file, MAGIC_TRUST.len(), place);
         r.array_of(4)?;
@@ -340,14 +357,21 @@ impl SignedFile {
             signatures.push((index, Signature(r.bin_of()?)));
         }
         r.finish()?;
-        Ok(Self { kind, body, signatures })
+        Ok(Self {
+            kind,
+            body,
+            signatures,
+        })
     }
 
     /// Checks that at least the threshold of `role` signed. A signature that does not verify
     /// refuses the file, even when enough others do.
     fn check_signatures(&self, role: &RoleKeys) -> Result<(), Rejection> {
         let place = Place::TrustFile;
-        let threshold = Rejection::UntrustedRoot { place, reason: UntrustedRoot::Threshold };
+        let threshold = Rejection::UntrustedRoot {
+            place,
+            reason: UntrustedRoot::Threshold,
+        };
         for (index, signature) in &self.signatures {
             let key = role.keys.get(usize::from(*index)).ok_or(threshold)?;
             Authentic::check(self.kind.tag(), &self.body, (), key, signature, place)?;
@@ -368,9 +392,14 @@ pub(crate) fn sign_file(kind: FileKind, body: &[u8], signers: &[(u8, &SigningKey
         .iter()
         .map(|(index, key)| (*index, signing::sign(kind.tag(), body, key)))
         .collect();
-    let signatures: Vec<_> =
-        signatures.iter().map(|(index, signature)| (*index, bin(&signature.0))).collect();
+    let signatures: Vec<_> = signatures
+        .iter()
+        .map(|(index, signature)| (*index, bin(&signature.0)))
+        .collect();
     let mut file = MAGIC_TRUST.to_vec();
-    wire::encode_into(&mut file, &(FRAME_VERSION, kind as u8, bin(body), signatures));
+    wire::encode_into(
+        &mut file,
+        &(FRAME_VERSION, kind as u8, bin(body), signatures),
+    );
     file.into()
 }

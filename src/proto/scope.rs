@@ -65,7 +65,10 @@ impl Action {
 
     /// The action with this short name.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::NAMED.iter().find(|(_, n)| *n == name).map(|(action, _)| *action)
+        Self::NAMED
+            .iter()
+            .find(|(_, n)| *n == name)
+            .map(|(action, _)| *action)
     }
 }
 
@@ -78,7 +81,11 @@ impl Actions {
 
     /// The set with these bits, or `None` when it is empty or has an unassigned bit.
     pub const fn from_bits(bits: u8) -> Option<Self> {
-        if bits != 0 && bits & !Self::ALL == 0 { Some(Self(bits)) } else { None }
+        if bits != 0 && bits & !Self::ALL == 0 {
+            Some(Self(bits))
+        } else {
+            None
+        }
     }
 
     /// The set as bits.
@@ -132,7 +139,12 @@ pub struct Capability {
 impl Capability {
     /// A capability without constraints.
     pub fn new(actions: Actions, pattern: SubjectPattern) -> Self {
-        Self { actions, pattern, groups: None, recipients: None }
+        Self {
+            actions,
+            pattern,
+            groups: None,
+            recipients: None,
+        }
     }
 
     /// Allows subscribing only as a member of these queue groups.
@@ -306,8 +318,10 @@ impl Scope {
     pub fn parse<S: AsRef<str>>(
         capabilities: impl IntoIterator<Item = S>,
     ) -> Result<Self, InvalidScope> {
-        let parsed: Result<Vec<_>, _> =
-            capabilities.into_iter().map(|text| text.as_ref().parse()).collect();
+        let parsed: Result<Vec<_>, _> = capabilities
+            .into_iter()
+            .map(|text| text.as_ref().parse())
+            .collect();
         Self::new(parsed?)
     }
 
@@ -318,7 +332,10 @@ impl Scope {
 
     /// Whether every capability of `child` is contained in one of these that has DELEGATE.
     pub fn may_delegate(&self, child: &Self) -> bool {
-        child.0.iter().all(|c| self.0.iter().any(|parent| parent.may_delegate(c)))
+        child
+            .0
+            .iter()
+            .all(|c| self.0.iter().any(|parent| parent.may_delegate(c)))
     }
 
     /// Checks that one capability covers what a message needs.
@@ -380,10 +397,12 @@ fn read_capability(r: &mut Reader<'_>) -> Result<Capability, Rejection> {
     let text = r.text(SUBJECT_MAX)?;
     if text.is_empty() {
         let place = r.place();
-        return Err(Rejection::ScopeExceeded { place, reason: ScopeExceeded::EmptyPattern });
+        return Err(Rejection::ScopeExceeded {
+            place,
+            reason: ScopeExceeded::EmptyPattern,
+        });
     }
-    let pattern =
-        SubjectPattern::from_bytes(text).map_err(|_| r.fault(Malformed::BadSubject))?;
+    let pattern = SubjectPattern::from_bytes(text).map_err(|_| r.fault(Malformed::BadSubject))?;
     let mut capability = Capability::new(actions, pattern);
     let kinds = r.array()?;
     let mut last = 0;
@@ -427,18 +446,30 @@ fn read_values<'a, T: Ord>(
         }
         values.push(value);
     }
-    if values.is_empty() { Err(r.fault(Malformed::Constraint)) } else { Ok(values) }
+    if values.is_empty() {
+        Err(r.fault(Malformed::Constraint))
+    } else {
+        Ok(values)
+    }
 }
 
 impl Serialize for Scope {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.0.iter().map(|capability| {
-            let groups = capability.groups.as_ref().map(|groups| Constraint::Groups(groups));
-            let recipients = capability.recipients.as_ref().map(|keys| {
-                Constraint::Recipients(keys.iter().map(|key| bin(&key.0)).collect())
-            });
+            let groups = capability
+                .groups
+                .as_ref()
+                .map(|groups| Constraint::Groups(groups));
+            let recipients = capability
+                .recipients
+                .as_ref()
+                .map(|keys| Constraint::Recipients(keys.iter().map(|key| bin(&key.0)).collect()));
             let constraints: Vec<_> = groups.into_iter().chain(recipients).collect();
-            (capability.actions.0, capability.pattern.as_str(), constraints)
+            (
+                capability.actions.0,
+                capability.pattern.as_str(),
+                constraints,
+            )
         }))
     }
 }

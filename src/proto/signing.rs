@@ -117,14 +117,8 @@ mod tests {
             for made in Tag::ALL {
                 let signature = sign(made, &body, &key);
                 for asked in Tag::ALL {
-                    let found = Authentic::check(
-                        asked,
-                        &body,
-                        (),
-                        &key.public(),
-                        &signature,
-                        Place::Frame,
-                    );
+                    let found =
+                        Authentic::check(asked, &body, (), &key.public(), &signature, Place::Frame);
                     assert_eq!(found.is_ok(), made == asked, "{made:?} as {asked:?}, {len}");
                 }
             }

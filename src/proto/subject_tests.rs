@@ -103,7 +103,7 @@ fn matching_containment_and_overlap_are_exact_over_every_small_pattern() {
     }
 }
 
-/// CH-13: 200,000 seeded pairs of up to [`TOKENS_MAX`] tokens, the subject often derived from the
+/// CH-13: 200,000 seeded pairs of up to [`SUBJECT_TOKENS_MAX`] tokens, the subject often derived from the
 /// pattern so that both answers are common.
 #[test]
 fn random_pairs_match_as_the_naive_matcher_says() {
@@ -111,7 +111,7 @@ fn random_pairs_match_as_the_naive_matcher_says() {
     let mut random = SplitMix(0x7275_7374_6d65_7368);
     let mut matched = 0;
     for _ in 0..200_000 {
-        let length = 1 + random.below(TOKENS_MAX);
+        let length = 1 + random.below(SUBJECT_TOKENS_MAX);
         let mut wild: Vec<&str> = (0..length).map(|_| WORDS[random.below(8)]).collect();
         let mut concrete = wild.clone();
         for token in &mut wild {
@@ -267,7 +267,7 @@ fn size_is_bounded_exactly() {
     );
 
     let stars = |count| vec!["*"; count].join(".");
-    assert!(SubjectPattern::parse(&stars(TOKENS_MAX)).is_ok());
+    assert!(SubjectPattern::parse(&stars(SUBJECT_TOKENS_MAX)).is_ok());
     assert_eq!(
         SubjectPattern::parse(&stars(17)),
         Err(InvalidSubject::TooManyTokens)

@@ -54,7 +54,11 @@ pub struct ClockSkew(u64);
 impl ClockSkew {
     /// A tolerance of `millis`, or `None` when it is over [`CLOCK_SKEW_MAX_MS`].
     pub const fn from_millis(millis: u64) -> Option<Self> {
-        if millis <= CLOCK_SKEW_MAX_MS { Some(Self(millis)) } else { None }
+        if millis <= CLOCK_SKEW_MAX_MS {
+            Some(Self(millis))
+        } else {
+            None
+        }
     }
 
     /// The tolerance in milliseconds.
@@ -112,10 +116,16 @@ impl Validity {
     /// [`Rejection::NotYetValid`] or [`Rejection::Expired`], naming `place`.
     pub fn check(&self, now: Timestamp, skew: ClockSkew, place: Place) -> Result<(), Rejection> {
         if now.plus(skew.0) < self.from {
-            return Err(Rejection::NotYetValid { place, from: self.from });
+            return Err(Rejection::NotYetValid {
+                place,
+                from: self.from,
+            });
         }
         if now >= self.until.plus(skew.0) {
-            return Err(Rejection::Expired { place, until: self.until });
+            return Err(Rejection::Expired {
+                place,
+                until: self.until,
+            });
         }
         Ok(())
     }

@@ -136,8 +136,13 @@ impl TrustState {
             &files.registry,
             |r| read_certificates(r, &root),
         )?;
-        let (policy_edition, policy) =
-            open(&root, Role::Policy, FileKind::Policy, &files.policy, Policy::read)?;
+        let (policy_edition, policy) = open(
+            &root,
+            Role::Policy,
+            FileKind::Policy,
+            &files.policy,
+            Policy::read,
+        )?;
         let (revocations_edition, revocations) = open(
             &root,
             Role::Revoker,
@@ -153,7 +158,11 @@ impl TrustState {
         let (scores_edition, scores) = scores.map_or_else(Default::default, |(edition, scores)| {
             (Some(edition), scores)
         });
-        let issuers = root.keys(Role::Issuer).iter().map(|key| (key.bytes(), *key)).collect();
+        let issuers = root
+            .keys(Role::Issuer)
+            .iter()
+            .map(|key| (key.bytes(), *key))
+            .collect();
         let mut state = Self {
             root,
             issuers,
@@ -182,7 +191,10 @@ impl TrustState {
         // One key, one certificate: a key can neither have two owners nor two terms.
         if self.by_key.insert(key, certificate).is_some() {
             let place = Place::TrustFile;
-            return Err(Rejection::Malformed { place, reason: Malformed::Duplicate });
+            return Err(Rejection::Malformed {
+                place,
+                reason: Malformed::Duplicate,
+            });
         }
         Ok(())
     }
@@ -223,7 +235,9 @@ impl TrustState {
 
     /// The certificate with this object id.
     pub fn certificate_with_id(&self, id: &ObjectId) -> Option<&Certificate> {
-        self.by_certificate.get(id).and_then(|key| self.by_key.get(key))
+        self.by_certificate
+            .get(id)
+            .and_then(|key| self.by_key.get(key))
     }
 
     /// The certificates of an agent, newest key epoch first.
@@ -257,7 +271,10 @@ impl TrustState {
         skew: ClockSkew,
         place: Place,
     ) -> Result<&Certificate, Rejection> {
-        let certificate = self.by_key.get(key).ok_or(Rejection::UnknownAgent { place })?;
+        let certificate = self
+            .by_key
+            .get(key)
+            .ok_or(Rejection::UnknownAgent { place })?;
         certificate.claims().validity.check(now, skew, place)?;
         self.policy.check_lists(certificate, place)?;
         Ok(certificate)
@@ -273,8 +290,14 @@ impl TrustState {
             (Some(self.root.validity()), StaleState::TrustRoot),
             (Some(self.registry_edition.validity), StaleState::Registry),
             (Some(self.policy_edition.validity), StaleState::Policy),
-            (Some(self.revocations_edition.validity), StaleState::Revocations),
-            (self.scores_edition.map(|edition| edition.validity), StaleState::Scores),
+            (
+                Some(self.revocations_edition.validity),
+                StaleState::Revocations,
+            ),
+            (
+                self.scores_edition.map(|edition| edition.validity),
+                StaleState::Scores,
+            ),
         ];
         for (window, reason) in windows {
             let holds = window.is_none_or(|w| w.check(now, skew, Place::TrustFile).is_ok());
@@ -300,7 +323,13 @@ impl TrustState {
             && new.revocations >= old.revocations
             && new.policy >= old.policy
             && self.revocations.contains(&older.revocations);
-        if forward { Ok(()) } else { Err(Rejection::StaleState { reason: StaleState::Rollback }) }
+        if forward {
+            Ok(())
+        } else {
+            Err(Rejection::StaleState {
+                reason: StaleState::Rollback,
+            })
+        }
     }
 }
 
@@ -332,9 +361,15 @@ fn open<T>(
         return Err(Rejection::UnsupportedVersion { place, found });
     }
     if MeshId(r.bin_of()?) != root.mesh() {
-        return Err(Rejection::UntrustedRoot { place, reason: UntrustedRoot::OtherMesh });
+        return Err(Rejection::UntrustedRoot {
+            place,
+            reason: UntrustedRoot::OtherMesh,
+        });
     }
-    let edition = Edition { epoch: r.uint()?, validity: read_validity(&mut r)? };
+    let edition = Edition {
+        epoch: r.uint()?,
+        validity: read_validity(&mut r)?,
+    };
     let content = read(&mut r)?;
     if r.array()? != 0 {
         return Err(r.fault(Malformed::Extension));
@@ -399,12 +434,7 @@ pub enum FileDraft<'a> {
 
 impl FileDraft<'_> {
     /// Signs the file with keys of the role that must sign it, each with its position in the role.
-    pub fn sign(
-        &self,
-        mesh: MeshId,
-        edition: Edition,
-        signers: &[(u8, &SigningKey)],
-    ) -> Bytes {
+    pub fn sign(&self, mesh: MeshId, edition: Edition, signers: &[(u8, &SigningKey)]) -> Bytes {
         let kind = match self {
             Self::Registry(_) => FileKind::Registry,
             Self::Policy(_) => FileKind::Policy,

@@ -133,7 +133,11 @@ pub struct Verifier {
 impl Verifier {
     /// A verifier for the holder of `me`, with an empty chain cache.
     pub fn new(me: KeyBytes, skew: ClockSkew) -> Self {
-        Self { me, skew, chains: Cache::new(CHAIN_CACHE) }
+        Self {
+            me,
+            skew,
+            chains: Cache::new(CHAIN_CACHE),
+        }
     }
 
     /// The clock tolerance.
@@ -150,7 +154,8 @@ impl Verifier {
         guard: &mut ReplayGuard,
         rates: &mut RateLimiter,
     ) -> Verdict {
-        self.examine(frame, arrival, scene, guard).conclude(guard, rates, scene.now)
+        self.examine(frame, arrival, scene, guard)
+            .conclude(guard, rates, scene.now)
     }
 
     /// The pure part: everything that changes nothing.
@@ -192,7 +197,9 @@ impl Verifier {
         let (trust, now) = (scene.trust, scene.now);
         let envelope = UnverifiedEnvelope::parse(frame)?;
         let claims = &envelope.claims;
-        let header = facts.header.insert(HeaderFacts::of(claims, &envelope.header));
+        let header = facts
+            .header
+            .insert(HeaderFacts::of(claims, &envelope.header));
         let id = header.object;
         if claims.mesh != trust.mesh() {
             let (place, reason) = (Place::Header, UntrustedRoot::OtherMesh);
@@ -214,7 +221,11 @@ impl Verifier {
         let sender_key = chain.leaf().holder();
         header.sender = Some(sender_key);
         let holders = Holders::look_up(chain, trust, now, self.skew)?;
-        if claims.reply.as_ref().is_some_and(|reply| !is_own_inbox(reply, &sender_key)) {
+        if claims
+            .reply
+            .as_ref()
+            .is_some_and(|reply| !is_own_inbox(reply, &sender_key))
+        {
             let reason = SubjectMismatch::ReplyNotOwnInbox;
             return Err(Rejection::SubjectMismatch { reason }.into());
         }
@@ -262,7 +273,10 @@ impl Verifier {
                 sighting,
             })
         };
-        checked().map_err(|rejection| Failure { rejection, requester: asker })
+        checked().map_err(|rejection| Failure {
+            rejection,
+            requester: asker,
+        })
     }
 
     /// Checks that the message is one this receiver expects where it arrived. Returns the subject
@@ -319,8 +333,11 @@ impl Verifier {
         holders: &Holders<'_>,
         scene: &Scene<'_>,
     ) -> Result<Permitted, Rejection> {
-        let need =
-            Need { action: claims.action, subject: duty, audience: claims.audience.as_ref() };
+        let need = Need {
+            action: claims.action,
+            subject: duty,
+            audience: claims.audience.as_ref(),
+        };
         chain.check_covers(&need)?;
         let policy = scene.trust.policy();
         policy.check_lifetimes(chain)?;
@@ -359,7 +376,9 @@ fn check_receiver(
         own.check_validity(now, skew)?;
         let holders = Holders::look_up(own, trust, now, skew)?;
         trust.revocations().check_chain(own, holders.iter())?;
-        trust.policy().permit_subscription(&SubjectPattern::from(subject))
+        trust
+            .policy()
+            .permit_subscription(&SubjectPattern::from(subject))
     };
     check().map_err(receiver)
 }
@@ -402,7 +421,11 @@ pub fn check_send(
     let holders = Holders::look_up(chain, trust, now, skew)?;
     chain.check_validity(now, skew)?;
     trust.revocations().check_chain(chain, holders.iter())?;
-    chain.check_covers(&Need { action, subject, audience })?;
+    chain.check_covers(&Need {
+        action,
+        subject,
+        audience,
+    })?;
     trust.policy().check_lifetimes(chain)?;
     let request = Request {
         mid: super::replay::MessageId([0; 16]),
@@ -457,7 +480,10 @@ pub fn accept_grant(
     let giver = chain.links().iter().rev().nth(1).map(|link| link.holder());
     if giver != Some(*from) {
         let place = Place::Hop(chain.depth());
-        return Err(Rejection::ChainBroken { place, reason: ChainBroken::NotOurs });
+        return Err(Rejection::ChainBroken {
+            place,
+            reason: ChainBroken::NotOurs,
+        });
     }
     accept_chain(chain, key, scene, skew)
 }
@@ -554,7 +580,10 @@ impl<'a> Holders<'a> {
             *slot = Some(certificate);
             leaf = Ok(certificate);
         }
-        Ok(Self { certificates, leaf: leaf? })
+        Ok(Self {
+            certificates,
+            leaf: leaf?,
+        })
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &'a Certificate> {
@@ -568,7 +597,10 @@ impl<'a> Holders<'a> {
     /// The lowest score among all holders: a chain is worth its least trusted hand. `None` when
     /// one of them has no score.
     fn lowest_score(&self, trust: &TrustState) -> Option<u16> {
-        self.iter().map(|certificate| trust.score(certificate.agent())).min().flatten()
+        self.iter()
+            .map(|certificate| trust.score(certificate.agent()))
+            .min()
+            .flatten()
     }
 }
 
@@ -589,7 +621,12 @@ impl Requester {
     fn of(authentic: &Authentic<Claims>, request: ObjectId, key: KeyBytes) -> Option<Self> {
         let claims = authentic.claims();
         let reply = claims.reply.clone()?;
-        Some(Self { key, reply, subject: claims.subject.clone(), request })
+        Some(Self {
+            key,
+            reply,
+            subject: claims.subject.clone(),
+            request,
+        })
     }
 }
 
@@ -601,7 +638,10 @@ struct Failure {
 
 impl From<Rejection> for Failure {
     fn from(rejection: Rejection) -> Self {
-        Self { rejection, requester: None }
+        Self {
+            rejection,
+            requester: None,
+        }
     }
 }
 
@@ -637,7 +677,10 @@ impl Examined {
             let asker = Requester::of(&checked.authentic, checked.id, checked.sighting.sender);
             rates
                 .reserve(policy, &checked.permitted, &checked.chain, now)
-                .map_err(|rejection| Failure { rejection, requester: asker })?;
+                .map_err(|rejection| Failure {
+                    rejection,
+                    requester: asker,
+                })?;
             match guard.admit(&checked.sighting, now) {
                 Ok(fresh) => VerifiedEnvelope::assemble(checked, fresh).map_err(Failure::from),
                 Err(rejection) => {
@@ -647,7 +690,10 @@ impl Examined {
             }
         });
         self.facts.rejection = outcome.as_ref().err().map(|failure| failure.rejection);
-        Verdict { outcome, decision: self.facts }
+        Verdict {
+            outcome,
+            decision: self.facts,
+        }
     }
 }
 
@@ -685,8 +731,15 @@ impl Verdict {
     /// The refusal, when the message is refused.
     pub fn record(self, slot: impl AuditSlot) -> Result<VerifiedEnvelope, Refused> {
         slot.fill(self.decision);
-        self.outcome
-            .map_err(|Failure { rejection, requester }| Refused { rejection, requester })
+        self.outcome.map_err(
+            |Failure {
+                 rejection,
+                 requester,
+             }| Refused {
+                rejection,
+                requester,
+            },
+        )
     }
 }
 
@@ -745,16 +798,33 @@ impl VerifiedEnvelope {
     /// Puts the evidence together, all five pieces by value. Each names what it is evidence for,
     /// and they must agree.
     fn assemble(checked: Checked, fresh: Fresh) -> Result<Self, Rejection> {
-        let Checked { id, sender, chain, not_revoked, authentic, content, permitted, .. } = checked;
+        let Checked {
+            id,
+            sender,
+            chain,
+            not_revoked,
+            authentic,
+            content,
+            permitted,
+            ..
+        } = checked;
         let claims = authentic.claims().clone();
         let agree = fresh.mid() == claims.mid
             && permitted.mid() == claims.mid
             && not_revoked.chain() == chain.digest()
             && chain.leaf().id() == claims.leaf;
         if !agree {
-            return Err(Rejection::Internal { reason: Internal::Handler });
+            return Err(Rejection::Internal {
+                reason: Internal::Handler,
+            });
         }
-        Ok(Self { claims, id, sender, chain, content })
+        Ok(Self {
+            claims,
+            id,
+            sender,
+            chain,
+            content,
+        })
     }
 
     /// What the sender signed.
@@ -789,7 +859,10 @@ impl VerifiedEnvelope {
 
     /// The application headers, in order.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.content.headers.iter().map(|(name, value)| (checked_text(name), checked_text(value)))
+        self.content
+            .headers
+            .iter()
+            .map(|(name, value)| (checked_text(name), checked_text(value)))
     }
 
     /// The chains that were handed over with the message. They have not been verified.
@@ -808,17 +881,27 @@ impl VerifiedEnvelope {
         check_envelope_time(&self.claims, now, skew)?;
         let holders = Holders::look_up(&self.chain, trust, now, skew)?;
         self.chain.check_validity(now, skew)?;
-        trust.revocations().check_chain(&self.chain, holders.iter())?;
+        trust
+            .revocations()
+            .check_chain(&self.chain, holders.iter())?;
         Ok(())
     }
 }
 
 /// Whether a refusal may be told to its requester: never for what somebody else could have caused.
 pub(crate) fn may_be_told(rejection: &Rejection) -> bool {
-    !matches!(rejection, Rejection::Replay { .. } | Rejection::Overloaded { .. })
+    !matches!(
+        rejection,
+        Rejection::Replay { .. } | Rejection::Overloaded { .. }
+    )
 }
 
 /// Whether a refusal asks for a session first.
 pub(crate) fn asks_for_session(rejection: &Rejection) -> bool {
-    matches!(rejection, Rejection::PolicyDenied { reason: PolicyDenied::NoSession })
+    matches!(
+        rejection,
+        Rejection::PolicyDenied {
+            reason: PolicyDenied::NoSession
+        }
+    )
 }

@@ -48,7 +48,11 @@ pub(crate) struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// A reader over the whole of `source`; faults will name `place`.
     pub(crate) fn new(source: &'a Bytes, place: Place) -> Self {
-        Self { source, at: 0, place }
+        Self {
+            source,
+            at: 0,
+            place,
+        }
     }
 
     /// A reader that begins `at` bytes into `source`.
@@ -61,7 +65,10 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn fault(&self, reason: Malformed) -> Rejection {
-        Rejection::Malformed { place: self.place, reason }
+        Rejection::Malformed {
+            place: self.place,
+            reason,
+        }
     }
 
     /// Checks that everything has been read.
@@ -82,7 +89,11 @@ impl<'a> Reader<'a> {
             0xcf => (self.number(8)?, 0x1_0000_0000),
             _ => return Err(self.fault(Malformed::WrongType)),
         };
-        if value < least { Err(self.fault(Malformed::NotCanonical)) } else { Ok(value) }
+        if value < least {
+            Err(self.fault(Malformed::NotCanonical))
+        } else {
+            Ok(value)
+        }
     }
 
     /// A number that must fit the target type.
@@ -113,7 +124,11 @@ impl<'a> Reader<'a> {
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<T, Rejection>,
     ) -> Result<Option<T>, Rejection> {
-        if self.nil() { Ok(None) } else { read(self).map(Some) }
+        if self.nil() {
+            Ok(None)
+        } else {
+            read(self).map(Some)
+        }
     }
 
     /// The header of an array; its elements follow.
@@ -136,13 +151,21 @@ impl<'a> Reader<'a> {
 
     /// The header of an array of exactly `len` elements.
     pub(crate) fn array_of(&mut self, len: usize) -> Result<(), Rejection> {
-        if self.array()? == len { Ok(()) } else { Err(self.fault(Malformed::WrongLength)) }
+        if self.array()? == len {
+            Ok(())
+        } else {
+            Err(self.fault(Malformed::WrongLength))
+        }
     }
 
     /// The header of an array of at most `max` elements.
     pub(crate) fn array_up_to(&mut self, max: usize) -> Result<usize, Rejection> {
         let len = self.array()?;
-        if len <= max { Ok(len) } else { Err(self.too_large(max)) }
+        if len <= max {
+            Ok(len)
+        } else {
+            Err(self.too_large(max))
+        }
     }
 
     /// A byte string of at most `max` bytes, as a slice of the received buffer.
@@ -211,7 +234,10 @@ impl<'a> Reader<'a> {
     }
 
     fn too_large(&self, max: usize) -> Rejection {
-        Rejection::TooLarge { place: self.place, limit: u32::try_from(max).unwrap_or(u32::MAX) }
+        Rejection::TooLarge {
+            place: self.place,
+            limit: u32::try_from(max).unwrap_or(u32::MAX),
+        }
     }
 
     fn left(&self) -> usize {
@@ -224,7 +250,9 @@ impl<'a> Reader<'a> {
 
     fn number(&mut self, len: usize) -> Result<u64, Rejection> {
         let bytes = self.take(len)?;
-        Ok(bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
+        Ok(bytes
+            .iter()
+            .fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8], Rejection> {

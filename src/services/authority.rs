@@ -46,8 +46,14 @@ use crate::proto::trust::TrustFiles;
 use crate::proto::trust::TrustState;
 
 /// The roles a static mesh has. Without the timestamp role, the files' own windows bound them.
-const STATIC_ROLES: [Role; 6] =
-    [Role::Root, Role::Issuer, Role::Registrar, Role::Revoker, Role::Policy, Role::Scores];
+const STATIC_ROLES: [Role; 6] = [
+    Role::Root,
+    Role::Issuer,
+    Role::Registrar,
+    Role::Revoker,
+    Role::Policy,
+    Role::Scores,
+];
 
 /// How far before its making a window begins, so that a peer whose clock is a little behind does
 /// not find it in the future.
@@ -114,7 +120,10 @@ impl Authority {
     ///
     /// As [`dev`](Self::dev).
     pub fn dev_with_clock(name: &str, clock: Arc<dyn Clock>) -> Result<Self, AuthorityError> {
-        tracing::warn!(mesh = name, "development mesh: all role keys lie in this process");
+        tracing::warn!(
+            mesh = name,
+            "development mesh: all role keys lie in this process"
+        );
         let mut authority = Self::create(name, true, clock)?;
         authority.policy = Policy::from_json(DEV_POLICY)?;
         Ok(authority)
@@ -135,10 +144,17 @@ impl Authority {
             keys.insert(role, SigningKey::generate()?);
         }
         let now = clock.now()?;
-        let roles =
-            keys.iter().map(|(role, key)| (*role, (1, vec![key.public().bytes()]))).collect();
+        let roles = keys
+            .iter()
+            .map(|(role, key)| (*role, (1, vec![key.public().bytes()])))
+            .collect();
         let validity = window(now, ROOT_LIFETIME_MAX_MS)?;
-        let draft = RootDraft { name: name.to_owned(), roles, validity, dev };
+        let draft = RootDraft {
+            name: name.to_owned(),
+            roles,
+            validity,
+            dev,
+        };
         let root = draft.sign(&[(0, &keys[&Role::Root])])?;
         let parsed = TrustRoot::parse(&root)?;
         Ok(Self {
@@ -198,8 +214,8 @@ impl Authority {
     /// [`AuthorityError::Refused`] when the key or id is blocked or revoked.
     pub fn enrol(&mut self, id: &AgentId, key: &SigningKey) -> Result<Bytes, AuthorityError> {
         let public = key.public().bytes();
-        let taken = self.agents.contains_key(id)
-            || self.agents.values().any(|(other, _)| *other == public);
+        let taken =
+            self.agents.contains_key(id) || self.agents.values().any(|(other, _)| *other == public);
         if taken {
             return Err(AuthorityError::Taken);
         }
@@ -213,12 +229,10 @@ impl Authority {
             previous: None,
             key_epoch: 0,
         };
-        let bytes =
-            UnverifiedCertificate::sign(&claims, (0, &self.keys[&Role::Registrar]), key)?;
+        let bytes = UnverifiedCertificate::sign(&claims, (0, &self.keys[&Role::Registrar]), key)?;
         // The registrar refuses what verifiers would: weak keys, and lists that name the agent.
         let registrar = self.keys[&Role::Registrar].public();
-        let certificate =
-            UnverifiedCertificate::parse(&bytes)?.verify(self.mesh, &[registrar])?;
+        let certificate = UnverifiedCertificate::parse(&bytes)?.verify(self.mesh, &[registrar])?;
         let place = crate::proto::rejection::Place::Certificate;
         self.policy.check_lists(&certificate, place)?;
         self.revocations.check_agent(&certificate, place)?;
@@ -316,12 +330,17 @@ impl Authority {
     pub fn trust_files(&mut self) -> Result<TrustFiles, AuthorityError> {
         self.epoch += 1;
         let validity = window(self.clock.now()?, LIFETIME_MAX_MS)?;
-        let edition = Edition { epoch: self.epoch, validity };
-        let certificates: Vec<Bytes> =
-            self.agents.values().map(|(_, certificate)| certificate.clone()).collect();
-        let sign = |draft: FileDraft<'_>, role| {
-            draft.sign(self.mesh, edition, &[(0, &self.keys[&role])])
+        let edition = Edition {
+            epoch: self.epoch,
+            validity,
         };
+        let certificates: Vec<Bytes> = self
+            .agents
+            .values()
+            .map(|(_, certificate)| certificate.clone())
+            .collect();
+        let sign =
+            |draft: FileDraft<'_>, role| draft.sign(self.mesh, edition, &[(0, &self.keys[&role])]);
         Ok(TrustFiles {
             root: self.root.clone(),
             registry: sign(FileDraft::Registry(&certificates), Role::Registrar),
@@ -338,8 +357,11 @@ impl Authority {
     /// [`AuthorityError`] when the state cannot be put together.
     pub fn publish(&mut self) -> Result<Arc<TrustHandle>, AuthorityError> {
         let files = self.trust_files()?;
-        let admission =
-            if self.dev { Admission::DangerDevelopment } else { Admission::Production };
+        let admission = if self.dev {
+            Admission::DangerDevelopment
+        } else {
+            Admission::Production
+        };
         let state = Arc::new(TrustState::assemble(&files, admission, Some(self.root_id))?);
         match &self.published {
             Some(handle) => handle.replace(state)?,
