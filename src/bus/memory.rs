@@ -22,57 +22,25 @@
 //! Tests turn it against its users: [`MemoryBus::inject`] lets faults happen to messages,
 //! [`MemoryBus::forge`] delivers what nobody published, [`MemoryBus::tap`] records for replay.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
-use std::collections::HashMap;
 use std::fmt;
 use std::future::ready;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
-use std::sync::Weak;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
-use std::task::Context;
-use std::task::Poll;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use futures_util::Stream;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
-use super::Bus;
-use super::BusFuture;
-use super::BusSubscriber;
-use super::Closed;
-use super::ConnectError;
-use super::Delivery;
-use super::DrainError;
-use super::FlushError;
-use super::FlushErrorKind;
-use super::HeaderMap;
-use super::Outgoing;
-use super::PublishError;
-use super::PublishErrorKind;
-use super::RawSubscriber;
-use super::ReconnectError;
-use super::ServerInfo;
-use super::State;
-use super::Statistics;
-use super::StatusCode;
-use super::Subject;
-use super::SubscribeError;
-use super::SubscribeErrorKind;
-use super::UnsubscribeError;
-use super::faults::Dice;
-use super::faults::Faults;
-use super::faults::InFlight;
-use super::faults::matches;
-use super::is_one_word;
+use super::exchange::{Endpoint, Exchange, Route};
+use super::faults::{Dice, Faults, InFlight};
+use super::{
+    Bus, BusFuture, BusSubscriber, Closed, ConnectError, Delivery, DrainError, FlushError,
+    FlushErrorKind, Outgoing, PublishError, PublishErrorKind, RawSubscriber, ReconnectError,
+    ServerInfo, State, Statistics, Subject, SubscribeError, SubscribeErrorKind, UnsubscribeError,
+    is_one_word,
+};
 
 /// The server: what connections to it share. Clones are the same server.
 #[derive(Clone, Default)]
@@ -146,7 +114,7 @@ impl MemoryBus {
     /// Records from now on what is published, as published, until the tap is dropped.
     pub fn tap(&self) -> Tap {
         let tap = Tap::default();
-        self.exchange().taps.push(Arc::downgrade(&tap.recorded));
+        self.exchange().listen_in(&tap.recorded);
         tap
     }
 
@@ -187,7 +155,7 @@ impl fmt::Debug for MemoryBus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let exchange = self.exchange();
         f.debug_struct("MemoryBus")
-            .field("subscriptions", &exchange.routes.len())
+            .field("subscriptions", &exchange.subscriptions())
             .field("faults", &exchange.faults)
             .finish_non_exhaustive()
     }
@@ -197,7 +165,7 @@ impl fmt::Debug for MemoryBus {
 #[derive(Clone, Debug)]
 pub struct MemoryOptions {
     subscription_capacity: usize,
-    no_echo: bool,
+    pub(super) no_echo: bool,
     max_payload: usize,
 }
 
@@ -298,12 +266,7 @@ impl MemoryConnection {
         if self.endpoint.closed.swap(true, Ordering::AcqRel) {
             return Err(DrainError(Closed));
         }
-        let routes = exchange.routes.iter();
-        let own = routes.filter(|(_, route)| route.owner.id == self.endpoint.id);
-        let own: Vec<u64> = own.map(|(id, _)| *id).collect();
-        for id in own {
-            exchange.remove(id);
-        }
+        exchange.remove_all(self.endpoint.id);
         Ok(())
     }
 }
@@ -402,178 +365,6 @@ impl Tap {
     /// Takes what was recorded since the last time, oldest first.
     pub fn take(&self) -> Vec<Outgoing> {
         std::mem::take(&mut self.recorded.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// What the server knows of a client.
-struct Endpoint {
-    id: u64,
-    options: MemoryOptions,
-    closed: AtomicBool,
-    dropped: AtomicU64,
-    statistics: Arc<Statistics>,
-}
-
-/// One subscription, seen from the server.
-struct Route {
-    owner: Arc<Endpoint>,
-    pattern: Subject,
-    queue: Option<String>,
-    sender: mpsc::Sender<Delivery>,
-}
-
-/// The inside of the server: who listens where, and what stands between them and publishers.
-struct Exchange {
-    numbers: u64,
-    routes: BTreeMap<u64, Route>,
-    /// Patterns without wildcards, of which inboxes make many, are looked up; the rest is tried.
-    literal: HashMap<String, BTreeSet<u64>>,
-    wild: BTreeSet<u64>,
-    dice: Dice,
-    faults: Option<Faults>,
-    taps: Vec<Weak<Mutex<Vec<Outgoing>>>>,
-}
-
-impl Default for Exchange {
-    fn default() -> Self {
-        Self {
-            numbers: 0,
-            routes: BTreeMap::new(),
-            literal: HashMap::new(),
-            wild: BTreeSet::new(),
-            dice: Dice::seeded(0),
-            faults: None,
-            taps: Vec::new(),
-        }
-    }
-}
-
-impl Exchange {
-    fn number(&mut self) -> u64 {
-        self.numbers += 1;
-        self.numbers
-    }
-
-    fn add(&mut self, route: Route) -> u64 {
-        let id = self.number();
-        match is_wild(&route.pattern) {
-            true => self.wild.insert(id),
-            false => self
-                .literal
-                .entry(route.pattern.to_string())
-                .or_default()
-                .insert(id),
-        };
-        self.routes.insert(id, route);
-        id
-    }
-
-    fn remove(&mut self, id: u64) {
-        let Some(route) = self.routes.remove(&id) else {
-            return;
-        };
-        self.wild.remove(&id);
-        if let Some(ids) = self.literal.get_mut(route.pattern.as_str()) {
-            ids.remove(&id);
-            if ids.is_empty() {
-                self.literal.remove(route.pattern.as_str());
-            }
-        }
-    }
-
-    fn record(&mut self, message: &Outgoing) {
-        self.taps.retain(|tap| {
-            let Some(tap) = tap.upgrade() else {
-                return false;
-            };
-            let mut recorded = tap.lock().unwrap_or_else(PoisonError::into_inner);
-            recorded.push(message.clone());
-            true
-        });
-    }
-
-    /// Routes what `from` published, and tells it when a request found nobody.
-    fn carry(&mut self, route: &str, delivery: Delivery, from: &Arc<Endpoint>) {
-        let reply = delivery.reply.clone();
-        let subject = delivery.subject.clone();
-        if self.route(route, delivery, Some(from)) > 0 {
-            return;
-        }
-        // Like nats-server: to one plain subscription of the asking connection, nobody else.
-        let asker = reply.and_then(|reply| {
-            let ids = self.interested(&reply);
-            let own = |id: &u64| {
-                let route = &self.routes[id];
-                route.queue.is_none() && route.owner.id == from.id
-            };
-            ids.into_iter().find(own).map(|id| (id, reply))
-        });
-        if let Some((id, reply)) = asker {
-            self.hand(id, no_responders(reply, subject));
-        }
-    }
-
-    /// Hands a message to everyone who listens on `route`: each plain subscription, and one
-    /// member of each queue group by name, whatever its members' patterns. Counts them.
-    fn route(&mut self, route: &str, delivery: Delivery, from: Option<&Arc<Endpoint>>) -> usize {
-        let silent = from.filter(|from| from.options.no_echo).map(|from| from.id);
-        let mut chosen = Vec::new();
-        let mut groups: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-        for id in self.interested(route) {
-            let route = &self.routes[&id];
-            match &route.queue {
-                _ if silent == Some(route.owner.id) => {}
-                None => chosen.push(id),
-                Some(queue) => groups.entry(queue.clone()).or_default().push(id),
-            }
-        }
-        for members in groups.values() {
-            chosen.push(members[self.dice.below(members.len())]);
-        }
-        for id in &chosen {
-            self.hand(*id, delivery.clone());
-        }
-        chosen.len()
-    }
-
-    fn interested(&self, subject: &str) -> Vec<u64> {
-        let literal = self.literal.get(subject).into_iter().flatten();
-        let ids = literal.chain(&self.wild).copied();
-        ids.filter(|id| matches(&self.routes[id].pattern, subject))
-            .collect()
-    }
-
-    fn hand(&mut self, id: u64, delivery: Delivery) {
-        let Some(route) = self.routes.get(&id) else {
-            return;
-        };
-        let owner = &route.owner;
-        let size = delivery.payload.len() + delivery.subject.len();
-        owner.statistics.in_messages.fetch_add(1, Ordering::Relaxed);
-        owner
-            .statistics
-            .in_bytes
-            .fetch_add(size as u64, Ordering::Relaxed);
-        // A closed receiver is one being dropped, whose route is about to go.
-        if let Err(mpsc::error::TrySendError::Full(_)) = route.sender.try_send(delivery) {
-            owner.dropped.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(pattern = %route.pattern, "subscription full, message dropped");
-        }
-    }
-}
-
-fn is_wild(pattern: &str) -> bool {
-    pattern.split('.').any(|token| token == "*" || token == ">")
-}
-
-fn no_responders(reply: Subject, _subject: Subject) -> Delivery {
-    Delivery {
-        subject: reply,
-        reply: None,
-        payload: Bytes::new(),
-        headers: Some(HeaderMap::new()),
-        status: Some(StatusCode::NO_RESPONDERS),
-        description: None,
     }
 }
 

@@ -6,13 +6,14 @@
 //! ```text
 //! Outgoing ──publish──▶ Bus ──▶ BusSubscriber ──▶ Delivery (unverified)
 //!                        │
-//!                        ├─ nats::NatsBus            NATS, kept alive when its connection task dies
+//!                        ├─ nats::NatsBus            NATS, kept alive where async_nats would end
 //!                        └─ memory::MemoryConnection the same semantics in this process
 //! ```
 //!
 //! Both buses pass one conformance suite. Types that users of `async_nats` already have in their
 //! programs ([`Subject`], [`HeaderMap`], the error kinds…) are `async_nats`'s own, re-exported.
 
+mod exchange;
 pub mod faults;
 pub mod memory;
 pub mod nats;
@@ -21,28 +22,15 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Context;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
-pub use async_nats::ConnectError;
-pub use async_nats::ConnectErrorKind;
-pub use async_nats::ConnectOptions;
-pub use async_nats::HeaderMap;
-pub use async_nats::HeaderName;
-pub use async_nats::HeaderValue;
-pub use async_nats::PublishError;
-pub use async_nats::PublishErrorKind;
-pub use async_nats::ServerAddr;
-pub use async_nats::ServerInfo;
-pub use async_nats::Statistics;
-pub use async_nats::StatusCode;
-pub use async_nats::Subject;
-pub use async_nats::SubscribeError;
-pub use async_nats::SubscribeErrorKind;
-pub use async_nats::ToServerAddrs;
-pub use async_nats::client::FlushError;
-pub use async_nats::client::FlushErrorKind;
+pub use async_nats::client::{FlushError, FlushErrorKind};
 pub use async_nats::connection::State;
+pub use async_nats::{
+    ConnectError, ConnectErrorKind, ConnectOptions, HeaderMap, HeaderName, HeaderValue,
+    PublishError, PublishErrorKind, ServerAddr, ServerInfo, Statistics, StatusCode, Subject,
+    SubscribeError, SubscribeErrorKind, ToServerAddrs,
+};
 use bytes::Bytes;
 use futures_util::Stream;
 use thiserror::Error;

@@ -118,7 +118,9 @@ on_every_bus! {
 async fn a_pattern_gets_exactly_the_subjects_it_matches(server: &impl Server) {
     let bus = server.connect().await;
     let top = unique();
-    let tails = ["a", "b", "a.b", "a.a", "b.b", "a.b.c", "a.a.a", "A", "ab", "*a.b", "a.>x"];
+    let tails = [
+        "a", "b", "a.b", "a.a", "b.b", "a.b.c", "a.a.a", "A", "ab", "*a.b", "a.>x",
+    ];
     let cases: [(&str, &[&str]); 8] = [
         ("a", &["a"]),
         ("*", &["a", "b", "A", "ab"]),
@@ -152,7 +154,10 @@ async fn a_published_wildcard_is_a_literal(server: &impl Server) {
     let rest = format!("{top}.>");
     let mut stars = bus.subscribe(star.as_str().into(), None).await.unwrap();
     let mut rests = bus.subscribe(rest.as_str().into(), None).await.unwrap();
-    let mut words = bus.subscribe(format!("{top}.a").into(), None).await.unwrap();
+    let mut words = bus
+        .subscribe(format!("{top}.a").into(), None)
+        .await
+        .unwrap();
     bus.publish(Outgoing::new(star, "star")).await.unwrap();
     bus.publish(Outgoing::new(rest, "rest")).await.unwrap();
     settle(&*bus).await;
@@ -164,7 +169,10 @@ async fn a_published_wildcard_is_a_literal(server: &impl Server) {
 async fn a_subject_with_an_empty_token_reaches_nobody(server: &impl Server) {
     let bus = server.connect().await;
     let (top, inbox) = (unique(), unique());
-    let mut all = bus.subscribe(format!("{top}.>").into(), None).await.unwrap();
+    let mut all = bus
+        .subscribe(format!("{top}.>").into(), None)
+        .await
+        .unwrap();
     let mut answers = bus.subscribe(inbox.as_str().into(), None).await.unwrap();
     for subject in [format!("{top}..a"), format!("{top}.a."), format!("{top}.")] {
         let message = Outgoing::new(subject, "lost").with_reply(inbox.as_str());
@@ -180,18 +188,26 @@ async fn a_queue_group_gets_each_message_once(server: &impl Server) {
     let jobs = unique();
     let mut members = Vec::new();
     for _ in 0..3 {
-        let member = bus.subscribe(jobs.as_str().into(), Some("workers".to_owned())).await;
+        let member = bus
+            .subscribe(jobs.as_str().into(), Some("workers".to_owned()))
+            .await;
         members.push(member.unwrap());
     }
     settle(&*bus).await;
     let sent: BTreeSet<String> = (0..90).map(|job| job.to_string()).collect();
     for job in &sent {
-        publisher.publish(Outgoing::new(jobs.as_str(), job.clone())).await.unwrap();
+        publisher
+            .publish(Outgoing::new(jobs.as_str(), job.clone()))
+            .await
+            .unwrap();
     }
     settle(&*publisher).await;
     settle(&*bus).await;
     let shares: Vec<_> = members.iter_mut().map(arrived).collect();
-    assert!(shares.iter().all(|share| !share.is_empty()), "all take part: {shares:?}");
+    assert!(
+        shares.iter().all(|share| !share.is_empty()),
+        "all take part: {shares:?}"
+    );
     let got: Vec<String> = shares.concat();
     assert_eq!(got.len(), sent.len());
     assert_eq!(BTreeSet::from_iter(got), sent);
@@ -206,7 +222,9 @@ async fn every_group_and_every_plain_subscriber_gets_each_message(server: &impl 
         subscribers.push(bus.subscribe(news.as_str().into(), queue).await.unwrap());
     }
     for item in ["one", "two"] {
-        bus.publish(Outgoing::new(news.as_str(), item)).await.unwrap();
+        bus.publish(Outgoing::new(news.as_str(), item))
+            .await
+            .unwrap();
     }
     settle(&*bus).await;
     for subscriber in &mut subscribers {
@@ -220,13 +238,22 @@ async fn a_group_spans_patterns(server: &impl Server) {
     let mut members = Vec::new();
     for pattern in ["a", "*", ">"] {
         let pattern = format!("{top}.{pattern}").into();
-        members.push(bus.subscribe(pattern, Some("one".to_owned())).await.unwrap());
+        members.push(
+            bus.subscribe(pattern, Some("one".to_owned()))
+                .await
+                .unwrap(),
+        );
     }
     for _ in 0..60 {
-        bus.publish(Outgoing::new(format!("{top}.a"), "x")).await.unwrap();
+        bus.publish(Outgoing::new(format!("{top}.a"), "x"))
+            .await
+            .unwrap();
     }
     settle(&*bus).await;
-    let shares: Vec<usize> = members.iter_mut().map(|member| arrived(member).len()).collect();
+    let shares: Vec<usize> = members
+        .iter_mut()
+        .map(|member| arrived(member).len())
+        .collect();
     assert_eq!(shares.iter().sum::<usize>(), 60, "{shares:?}");
     assert!(!shares.contains(&0), "{shares:?}");
 }
@@ -234,7 +261,10 @@ async fn a_group_spans_patterns(server: &impl Server) {
 async fn a_request_is_answered(server: &impl Server) {
     let (asker, responder) = (server.connect().await, server.connect().await);
     let (service, inbox) = (unique(), unique());
-    let mut requests = responder.subscribe(service.as_str().into(), None).await.unwrap();
+    let mut requests = responder
+        .subscribe(service.as_str().into(), None)
+        .await
+        .unwrap();
     settle(&*responder).await;
     let mut answers = asker.subscribe(inbox.as_str().into(), None).await.unwrap();
     let request = Outgoing::new(service.as_str(), "how much?").with_reply(inbox.as_str());
@@ -265,37 +295,63 @@ async fn a_request_to_nobody_is_refused_to_the_asker_alone(server: &impl Server)
     assert_eq!(answer.subject.as_str(), inbox);
     assert_eq!((answer.reply, answer.description), (None, None));
     assert!(answer.payload.is_empty());
-    let headers = answer.headers.expect("a status line comes with a header block");
-    assert_eq!(headers.get("Nats-Subject").map(|v| v.as_str()), Some(service.as_str()));
+    let headers = answer
+        .headers
+        .expect("a status line comes with a header block");
+    assert_eq!(
+        headers.get("Nats-Subject").map(|v| v.as_str()),
+        Some(service.as_str())
+    );
     settle(&*other).await;
     assert!(arrived(&mut overheard).is_empty());
 }
 
 async fn echo_is_on_unless_switched_off(server: &impl Server) {
     let loud = server.connect().await;
-    let quiet = server.open(Setup { no_echo: true, ..Setup::default() }).await;
+    let quiet = server
+        .open(Setup {
+            no_echo: true,
+            ..Setup::default()
+        })
+        .await;
     for (bus, expected) in [(loud, vec!["other", "self"]), (quiet, vec!["other"])] {
         let subject = unique();
         let other = server.connect().await;
         let mut subscriber = bus.subscribe(subject.as_str().into(), None).await.unwrap();
         settle(&*bus).await;
-        other.publish(Outgoing::new(subject.as_str(), "other")).await.unwrap();
+        other
+            .publish(Outgoing::new(subject.as_str(), "other"))
+            .await
+            .unwrap();
         settle(&*other).await;
-        bus.publish(Outgoing::new(subject.as_str(), "self")).await.unwrap();
+        bus.publish(Outgoing::new(subject.as_str(), "self"))
+            .await
+            .unwrap();
         settle(&*bus).await;
         assert_eq!(arrived(&mut subscriber), expected);
     }
 }
 
 async fn without_echo_another_member_of_the_group_is_chosen(server: &impl Server) {
-    let quiet = server.open(Setup { no_echo: true, ..Setup::default() }).await;
+    let quiet = server
+        .open(Setup {
+            no_echo: true,
+            ..Setup::default()
+        })
+        .await;
     let other = server.connect().await;
     let (jobs, group) = (unique(), Some("workers".to_owned()));
-    let mut own = quiet.subscribe(jobs.as_str().into(), group.clone()).await.unwrap();
+    let mut own = quiet
+        .subscribe(jobs.as_str().into(), group.clone())
+        .await
+        .unwrap();
     let mut others = other.subscribe(jobs.as_str().into(), group).await.unwrap();
     settle(&*other).await;
     for _ in 0..20 {
-        quiet.publish(Outgoing::new(jobs.as_str(), "job")).await.unwrap();
+        quiet
+            .publish(Outgoing::new(jobs.as_str(), "job"))
+            .await
+            .unwrap();
     }
     settle(&*quiet).await;
     settle(&*other).await;
@@ -326,15 +382,24 @@ async fn the_size_limit_counts_headers(server: &impl Server) {
 }
 
 async fn a_full_subscription_drops_the_newest_and_goes_on(server: &impl Server) {
-    let bus = server.open(Setup { capacity: Some(2), ..Setup::default() }).await;
+    let bus = server
+        .open(Setup {
+            capacity: Some(2),
+            ..Setup::default()
+        })
+        .await;
     let subject = unique();
     let mut subscriber = bus.subscribe(subject.as_str().into(), None).await.unwrap();
     for number in ["1", "2", "3", "4"] {
-        bus.publish(Outgoing::new(subject.as_str(), number)).await.unwrap();
+        bus.publish(Outgoing::new(subject.as_str(), number))
+            .await
+            .unwrap();
     }
     settle(&*bus).await;
     assert_eq!(arrived(&mut subscriber), ["1", "2"]);
-    bus.publish(Outgoing::new(subject.as_str(), "5")).await.unwrap();
+    bus.publish(Outgoing::new(subject.as_str(), "5"))
+        .await
+        .unwrap();
     assert_eq!(text(next(&mut subscriber).await), "5");
     assert_eq!((bus.state(), bus.redials()), (State::Connected, 0));
 }
@@ -343,10 +408,14 @@ async fn unsubscribing_ends_the_stream_after_what_was_delivered(server: &impl Se
     let bus = server.connect().await;
     let subject = unique();
     let mut subscriber = bus.subscribe(subject.as_str().into(), None).await.unwrap();
-    bus.publish(Outgoing::new(subject.as_str(), "before")).await.unwrap();
+    bus.publish(Outgoing::new(subject.as_str(), "before"))
+        .await
+        .unwrap();
     settle(&*bus).await;
     subscriber.unsubscribe().await.unwrap();
-    bus.publish(Outgoing::new(subject.as_str(), "after")).await.unwrap();
+    bus.publish(Outgoing::new(subject.as_str(), "after"))
+        .await
+        .unwrap();
     settle(&*bus).await;
     assert_eq!(rest(&mut subscriber).await, ["before"]);
 }
@@ -360,7 +429,10 @@ async fn dropping_a_subscription_unsubscribes(server: &impl Server) {
     drop(requests);
     let request = Outgoing::new(service, "anyone?").with_reply(inbox);
     bus.publish(request).await.unwrap();
-    assert_eq!(next(&mut answers).await.status, Some(StatusCode::NO_RESPONDERS));
+    assert_eq!(
+        next(&mut answers).await.status,
+        Some(StatusCode::NO_RESPONDERS)
+    );
 }
 
 async fn draining_a_subscription_ends_it_after_what_was_delivered(server: &impl Server) {
@@ -368,7 +440,9 @@ async fn draining_a_subscription_ends_it_after_what_was_delivered(server: &impl 
     let subject = unique();
     let mut subscriber = bus.subscribe(subject.as_str().into(), None).await.unwrap();
     for number in ["1", "2", "3"] {
-        bus.publish(Outgoing::new(subject.as_str(), number)).await.unwrap();
+        bus.publish(Outgoing::new(subject.as_str(), number))
+            .await
+            .unwrap();
     }
     settle(&*bus).await;
     subscriber.drain().await.unwrap();
@@ -382,18 +456,26 @@ async fn draining_ends_streams_and_refuses_what_follows(server: &impl Server) {
     let mut elsewhere = other.subscribe(last.as_str().into(), None).await.unwrap();
     settle(&*other).await;
     let mut subscriber = bus.subscribe(subject.as_str().into(), None).await.unwrap();
-    bus.publish(Outgoing::new(subject.as_str(), "delivered")).await.unwrap();
+    bus.publish(Outgoing::new(subject.as_str(), "delivered"))
+        .await
+        .unwrap();
     settle(&*bus).await;
     bus.publish(Outgoing::new(last, "written")).await.unwrap();
     bus.drain().await.unwrap();
 
     assert_eq!(rest(&mut subscriber).await, ["delivered"]);
     assert_eq!(text(next(&mut elsewhere).await), "written");
-    let error = bus.publish(Outgoing::new(subject.as_str(), "late")).await.unwrap_err();
+    let error = bus
+        .publish(Outgoing::new(subject.as_str(), "late"))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), PublishErrorKind::Send);
     let error = bus.subscribe(subject.into(), None).await.unwrap_err();
     assert_eq!(error.kind(), SubscribeErrorKind::Other);
-    assert_eq!(bus.flush().await.unwrap_err().kind(), FlushErrorKind::SendError);
+    assert_eq!(
+        bus.flush().await.unwrap_err().kind(),
+        FlushErrorKind::SendError
+    );
     assert!(bus.drain().await.is_err());
     assert!(bus.force_reconnect().await.is_err());
     assert!(subscriber.unsubscribe().await.is_err());
@@ -411,7 +493,9 @@ async fn headers_arrive_as_sent(server: &impl Server) {
     headers.insert("Text", "with spaces, ünicode: and colons");
     let message = Outgoing::new(subject.as_str(), "x").with_headers(headers.clone());
     bus.publish(message).await.unwrap();
-    bus.publish(Outgoing::new(subject.as_str(), "bare")).await.unwrap();
+    bus.publish(Outgoing::new(subject.as_str(), "bare"))
+        .await
+        .unwrap();
 
     let message = next(&mut subscriber).await;
     assert_eq!((message.headers, message.status), (Some(headers), None));
@@ -424,7 +508,9 @@ async fn messages_of_one_publisher_stay_in_order(server: &impl Server) {
     let mut subscriber = bus.subscribe(subject.as_str().into(), None).await.unwrap();
     let sent: Vec<String> = (0..2_000).map(|number| number.to_string()).collect();
     for number in &sent {
-        bus.publish(Outgoing::new(subject.as_str(), number.clone())).await.unwrap();
+        bus.publish(Outgoing::new(subject.as_str(), number.clone()))
+            .await
+            .unwrap();
     }
     bus.flush().await.unwrap();
     settle(&*bus).await;
@@ -439,11 +525,22 @@ async fn malformed_names_are_refused_before_sending(server: &impl Server) {
         assert_eq!(error.kind(), PublishErrorKind::InvalidSubject, "{bad:?}");
         let reply = Outgoing::new("a", "x").with_reply(bad);
         let error = bus.publish(reply).await.unwrap_err();
-        assert_eq!(error.kind(), PublishErrorKind::InvalidSubject, "reply {bad:?}");
+        assert_eq!(
+            error.kind(),
+            PublishErrorKind::InvalidSubject,
+            "reply {bad:?}"
+        );
         let error = bus.subscribe(bad.into(), None).await.unwrap_err();
         assert_eq!(error.kind(), SubscribeErrorKind::InvalidSubject, "{bad:?}");
-        let error = bus.subscribe("a".into(), Some(bad.to_owned())).await.unwrap_err();
-        assert_eq!(error.kind(), SubscribeErrorKind::InvalidQueueName, "{bad:?}");
+        let error = bus
+            .subscribe("a".into(), Some(bad.to_owned()))
+            .await
+            .unwrap_err();
+        assert_eq!(
+            error.kind(),
+            SubscribeErrorKind::InvalidQueueName,
+            "{bad:?}"
+        );
     }
     for bad in [".a", "a.", "a..b"] {
         let error = bus.subscribe(bad.into(), None).await.unwrap_err();
@@ -482,12 +579,18 @@ async fn a_second_connection_has_counters_of_its_own(server: &impl Server) {
         bus.statistics().in_messages.load(Ordering::Relaxed),
     );
     for _ in 0..3 {
-        second.publish(Outgoing::new(subject.as_str(), "x")).await.unwrap();
+        second
+            .publish(Outgoing::new(subject.as_str(), "x"))
+            .await
+            .unwrap();
         next(&mut subscriber).await;
     }
     assert_eq!(second.statistics().out_messages.load(Ordering::Relaxed), 3);
     assert_eq!(bus.statistics().out_messages.load(Ordering::Relaxed), out);
-    assert_eq!(bus.statistics().in_messages.load(Ordering::Relaxed), heard + 3);
+    assert_eq!(
+        bus.statistics().in_messages.load(Ordering::Relaxed),
+        heard + 3
+    );
     second.drain().await.unwrap();
     settle(&*bus).await;
 }
@@ -504,7 +607,9 @@ async fn reconnecting_keeps_subscriptions(server: &impl Server) {
     })
     .await;
     settle(&*bus).await;
-    bus.publish(Outgoing::new(subject.as_str(), "again")).await.unwrap();
+    bus.publish(Outgoing::new(subject.as_str(), "again"))
+        .await
+        .unwrap();
     assert_eq!(text(next(&mut subscriber).await), "again");
     assert_eq!((bus.redials(), bus.server_info().headers), (0, true));
 }

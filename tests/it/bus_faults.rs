@@ -54,15 +54,30 @@ fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
 async fn rules_choose_by_pattern_count_and_chance() {
     assert!(fate(1, Rule::on("a.*", Fault::Drop)).await.is_empty());
     assert_eq!(fate(1, Rule::on("b.*", Fault::Drop)).await, numbers(0..100));
-    assert_eq!(fate(1, Rule::on(">", Fault::Drop).times(3)).await, numbers(3..100));
-    let left = fate(1, Rule::on("a.b", Fault::Drop).chance(0.5)).await.len();
+    assert_eq!(
+        fate(1, Rule::on(">", Fault::Drop).times(3)).await,
+        numbers(3..100)
+    );
+    let left = fate(1, Rule::on("a.b", Fault::Drop).chance(0.5))
+        .await
+        .len();
     assert!((25..75).contains(&left), "{left}");
-    assert_eq!(fate(1, Rule::on("a.b", Fault::Drop).chance(0.0)).await.len(), 100);
+    assert_eq!(
+        fate(1, Rule::on("a.b", Fault::Drop).chance(0.0))
+            .await
+            .len(),
+        100
+    );
 }
 
 #[tokio::test]
 async fn the_same_seed_means_the_same_fate() {
-    for fault in [Fault::Drop, Fault::Duplicate(2), Fault::Reorder(10), Fault::Corrupt] {
+    for fault in [
+        Fault::Drop,
+        Fault::Duplicate(2),
+        Fault::Reorder(10),
+        Fault::Corrupt,
+    ] {
         let rule = || Rule::on("a.b", fault.clone()).chance(0.4);
         assert_eq!(fate(7, rule()).await, fate(7, rule()).await);
         assert_ne!(fate(7, rule()).await, fate(8, rule()).await, "{fault:?}");
@@ -80,7 +95,11 @@ async fn duplicates_are_as_many_as_asked_for() {
 async fn reordering_loses_nothing() {
     let mut left = fate(1, Rule::on("a.b", Fault::Reorder(30))).await;
     assert_ne!(left, numbers(0..100));
-    assert_eq!(left[90..], numbers(90..100), "healing releases what was held, in order");
+    assert_eq!(
+        left[90..],
+        numbers(90..100),
+        "healing releases what was held, in order"
+    );
     left.sort_by_key(|number| number.parse::<u32>().unwrap());
     assert_eq!(left, numbers(0..100));
 }
@@ -92,7 +111,10 @@ async fn corruption_flips_one_bit() {
     let mut subscriber = listen(&connection, "a").await;
     bus.inject(Faults::seeded(3).with(Rule::on("a", Fault::Corrupt)));
     for _ in 0..50 {
-        connection.publish(Outgoing::new("a", vec![0; 8])).await.unwrap();
+        connection
+            .publish(Outgoing::new("a", vec![0; 8]))
+            .await
+            .unwrap();
         let bits = next(&mut subscriber).await.payload;
         assert_eq!(bits.iter().map(|byte| byte.count_ones()).sum::<u32>(), 1);
     }
@@ -119,7 +141,10 @@ async fn a_delayed_message_is_overtaken() {
 async fn subjects_replies_and_headers_can_be_rewritten() {
     let bus = MemoryBus::new();
     let connection = bus.connect();
-    let (mut a, mut b) = (listen(&connection, "a").await, listen(&connection, "b").await);
+    let (mut a, mut b) = (
+        listen(&connection, "a").await,
+        listen(&connection, "b").await,
+    );
     let mut headers = HeaderMap::new();
     headers.insert("Priority", "high");
     bus.inject(
@@ -129,12 +154,18 @@ async fn subjects_replies_and_headers_can_be_rewritten() {
             .with(Rule::on("c", Fault::Headers(Some(headers))))
             .with(Rule::on("c", Fault::Reroute("b".into())))
             .with(Rule::on("c", Fault::Relabel("z".into())))
-            .with(Rule::on("d", Fault::alter(|delivery| delivery.payload = "altered".into())))
+            .with(Rule::on(
+                "d",
+                Fault::alter(|delivery| delivery.payload = "altered".into()),
+            ))
             .with(Rule::on("d", Fault::Reroute("a".into()))),
     );
     publish(&connection, "a", &["rerouted", "untouched"]).await;
     let message = next(&mut b).await;
-    assert_eq!((message.subject.as_str(), &message.payload[..]), ("b", &b"rerouted"[..]));
+    assert_eq!(
+        (message.subject.as_str(), &message.payload[..]),
+        ("b", &b"rerouted"[..])
+    );
     assert_eq!(next(&mut a).await.payload, "untouched");
 
     publish(&connection, "c", &["c"]).await;
@@ -145,7 +176,10 @@ async fn subjects_replies_and_headers_can_be_rewritten() {
 
     publish(&connection, "d", &["d"]).await;
     let message = next(&mut a).await;
-    assert_eq!((message.subject.as_str(), &message.payload[..]), ("a", &b"altered"[..]));
+    assert_eq!(
+        (message.subject.as_str(), &message.payload[..]),
+        ("a", &b"altered"[..])
+    );
 }
 
 #[tokio::test]
@@ -159,14 +193,20 @@ async fn a_dropped_request_is_silence_not_a_refusal() {
     assert!(arrived(&mut answers).is_empty());
     bus.heal();
     connection.publish(request()).await.unwrap();
-    assert_eq!(next(&mut answers).await.status, Some(StatusCode::NO_RESPONDERS));
+    assert_eq!(
+        next(&mut answers).await.status,
+        Some(StatusCode::NO_RESPONDERS)
+    );
 }
 
 #[tokio::test]
 async fn what_nobody_published_can_be_delivered() {
     let bus = MemoryBus::new();
     let connection = bus.connect();
-    let (mut a, mut all) = (listen(&connection, "a").await, listen(&connection, ">").await);
+    let (mut a, mut all) = (
+        listen(&connection, "a").await,
+        listen(&connection, ">").await,
+    );
     let forged = Delivery {
         reply: Some("b".into()),
         status: Some(StatusCode::TIMEOUT),
@@ -175,12 +215,18 @@ async fn what_nobody_published_can_be_delivered() {
     };
     assert_eq!(bus.forge(forged.clone()), 2);
     let message = next(&mut a).await;
-    assert_eq!((message.status, message.reply), (forged.status, forged.reply.clone()));
+    assert_eq!(
+        (message.status, message.reply),
+        (forged.status, forged.reply.clone())
+    );
     assert_eq!(next(&mut all).await.description, forged.description);
     assert_eq!(bus.forge_at("elsewhere", forged), 1);
     assert_eq!(next(&mut all).await.subject.as_str(), "a");
     assert!(arrived(&mut a).is_empty());
-    assert_eq!(connection.statistics().out_messages.load(Ordering::Relaxed), 0);
+    assert_eq!(
+        connection.statistics().out_messages.load(Ordering::Relaxed),
+        0
+    );
 }
 
 #[tokio::test]

@@ -27,7 +27,9 @@ use crate::support::unique;
 /// Publishes a header value with a bare carriage return, which no client library would, and
 /// waits until the server has passed it on.
 async fn publish_poison(server: &NatsServer, subject: &str) {
-    let mut wire = TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();
+    let mut wire = TcpStream::connect(("127.0.0.1", server.port()))
+        .await
+        .unwrap();
     let block = "NATS/1.0\r\nA: b\rc\r\n\r\n";
     let (header, total) = (block.len(), block.len() + 1);
     let commands = format!(
@@ -37,7 +39,11 @@ async fn publish_poison(server: &NatsServer, subject: &str) {
     wire.write_all(commands.as_bytes()).await.unwrap();
     let mut heard = Vec::new();
     while !heard.ends_with(b"PONG\r\n") {
-        assert_ne!(wire.read_buf(&mut heard).await.unwrap(), 0, "the server takes the message");
+        assert_ne!(
+            wire.read_buf(&mut heard).await.unwrap(),
+            0,
+            "the server takes the message"
+        );
     }
 }
 
@@ -51,7 +57,9 @@ async fn listen(bus: &NatsBus, subject: &str) -> BusSubscriber {
 }
 
 async fn hears(bus: &NatsBus, subscriber: &mut BusSubscriber, subject: &str, message: &str) {
-    bus.publish(Outgoing::new(subject, message.to_owned())).await.unwrap();
+    bus.publish(Outgoing::new(subject, message.to_owned()))
+        .await
+        .unwrap();
     assert_eq!(text(next(subscriber).await), message);
 }
 
@@ -61,7 +69,10 @@ async fn a_bare_carriage_return_ends_a_plain_subscriber() {
     let subject = unique();
     let client = async_nats::connect(server.url()).await.unwrap();
     let mut subscriber = client.subscribe(subject.clone()).await.unwrap();
-    client.publish(subject.clone(), "ready".into()).await.unwrap();
+    client
+        .publish(subject.clone(), "ready".into())
+        .await
+        .unwrap();
     assert!(subscriber.next().await.is_some());
     publish_poison(server, &subject).await;
     // If this fails, async_nats has learnt to live with it: supervision may be retired.
@@ -79,7 +90,9 @@ async fn a_killed_connection_is_replaced_and_streams_go_on() {
     let queue = Some("workers".to_owned());
     let mut jobs_stream = bus.subscribe(jobs.as_str().into(), queue).await.unwrap();
     hears(&bus, &mut poisoned_stream, &poisoned, "before").await;
-    bus.publish(Outgoing::new(bystander.as_str(), "kept")).await.unwrap();
+    bus.publish(Outgoing::new(bystander.as_str(), "kept"))
+        .await
+        .unwrap();
     settle(&bus).await;
     let counted = bus.statistics().in_messages.load(Ordering::Relaxed);
 
@@ -113,7 +126,9 @@ async fn a_publisher_notices_when_nobody_polls() {
     publish_poison(server, &poisoned).await;
     // Publishing may succeed until the death is noticed; it never fails.
     while bus.redials() == 0 {
-        bus.publish(Outgoing::new(inbox.as_str(), "x")).await.unwrap();
+        bus.publish(Outgoing::new(inbox.as_str(), "x"))
+            .await
+            .unwrap();
         bus.flush().await.unwrap();
     }
     hears(&bus, &mut unpolled, &poisoned, "restored").await;
@@ -189,7 +204,9 @@ async fn dialling_goes_on_until_the_server_is_back() {
     published.unwrap();
     eventually("a re-dial", || bus.redials() == 1).await;
     settle(&bus).await;
-    bus.publish(Outgoing::new(subject.as_str(), "back")).await.unwrap();
+    bus.publish(Outgoing::new(subject.as_str(), "back"))
+        .await
+        .unwrap();
     while text(next(&mut subscriber).await) != "back" {}
     assert_eq!(bus.state(), State::Connected);
 }
@@ -228,7 +245,10 @@ async fn draining_while_the_connection_is_dead_ends_everything() {
 async fn a_server_with_a_smaller_limit_is_believed() {
     let server = NatsServer::start_with("max_payload: 1024").await;
     let bus = connect(&server).await;
-    assert_eq!((bus.max_payload(), bus.server_info().max_payload), (1024, 1024));
+    assert_eq!(
+        (bus.max_payload(), bus.server_info().max_payload),
+        (1024, 1024)
+    );
     let message = Outgoing::new(unique(), vec![0; 1025]);
     let error = bus.publish(message).await.unwrap_err();
     assert_eq!(error.kind(), PublishErrorKind::MaxPayloadExceeded);
@@ -240,7 +260,9 @@ async fn credentials_in_addresses_are_never_shown() {
     let server = NatsServer::start_with("authorization { user: fox, password: hunter2 }").await;
     let port = server.port();
     let right = format!("nats://fox:hunter2@127.0.0.1:{port}");
-    let bus = NatsBus::connect(right, ConnectOptions::new()).await.unwrap();
+    // async_nats reads no credentials out of addresses; people write them there all the same.
+    let options = ConnectOptions::with_user_and_password("fox".into(), "hunter2".into());
+    let bus = NatsBus::connect(right, options).await.unwrap();
     settle(&bus).await;
     let second = bus.second().await.unwrap();
     settle(&*second).await;
@@ -255,8 +277,13 @@ async fn credentials_in_addresses_are_never_shown() {
         "http://fox:hunter2@127.0.0.1:1".to_owned(),
         "fox:hunter2@[".to_owned(),
     ] {
-        let error = NatsBus::connect(wrong, ConnectOptions::new()).await.unwrap_err();
+        let error = NatsBus::connect(wrong, ConnectOptions::new())
+            .await
+            .unwrap_err();
         shown += &format!(" {error} {error:?}");
     }
-    assert!(!shown.contains("hunter2") && !shown.contains("fox"), "{shown}");
+    assert!(
+        !shown.contains("hunter2") && !shown.contains("fox"),
+        "{shown}"
+    );
 }

@@ -41,7 +41,9 @@ pub async fn settle(bus: &dyn Bus) {
 /// The next message of a stream that has one coming.
 pub async fn next(subscriber: &mut BusSubscriber) -> Delivery {
     let message = tokio::time::timeout(PATIENCE, subscriber.next()).await;
-    message.expect("a message in time").expect("the stream goes on")
+    message
+        .expect("a message in time")
+        .expect("the stream goes on")
 }
 
 /// Waits for a stream's end and returns what came before it, as text.
@@ -53,7 +55,11 @@ pub async fn rest(subscriber: &mut BusSubscriber) -> Vec<String> {
 /// What has already arrived, as text. After [`settle`] that is all that was published before.
 pub fn arrived(subscriber: &mut BusSubscriber) -> Vec<String> {
     // Unconstrained, or tokio's budget would end the loop before the messages do.
-    let mut waiting = || tokio::task::unconstrained(subscriber.next()).now_or_never().flatten();
+    let mut waiting = || {
+        tokio::task::unconstrained(subscriber.next())
+            .now_or_never()
+            .flatten()
+    };
     std::iter::from_fn(&mut waiting).map(text).collect()
 }
 

@@ -85,7 +85,12 @@ impl NatsServer {
                 let port = free_port();
                 if let Some(running) = Running::start(source, port, &config).await {
                     let running = Some(running);
-                    return Self { source, port, config, running };
+                    return Self {
+                        source,
+                        port,
+                        config,
+                        running,
+                    };
                 }
             }
             panic!("nats-server does not start on any of five free ports");
@@ -117,7 +122,10 @@ impl NatsServer {
         let (source, port, config) = (self.source, self.port, self.config.clone());
         let start = KEEPER.spawn(async move { Running::start(source, port, &config).await });
         self.running = start.await.expect("the server starts");
-        assert!(self.running.is_some(), "nats-server starts again on port {port}");
+        assert!(
+            self.running.is_some(),
+            "nats-server starts again on port {port}"
+        );
     }
 }
 
@@ -135,7 +143,7 @@ impl Drop for NatsServer {
 }
 
 enum Running {
-    Container(ContainerAsync<Nats>, Watchdog),
+    Container(Box<ContainerAsync<Nats>>, Watchdog),
     Process(Child, Watchdog, tempfile::TempDir),
 }
 
@@ -148,10 +156,10 @@ impl Running {
         };
         let deadline = Instant::now() + PATIENCE;
         while !answers(port).await {
-            if let Self::Process(child, ..) = &mut running {
-                if child.try_wait().expect("the child can be asked").is_some() {
-                    return None;
-                }
+            if let Self::Process(child, ..) = &mut running
+                && child.try_wait().expect("the child can be asked").is_some()
+            {
+                return None;
             }
             assert!(Instant::now() < deadline, "nats-server does not answer");
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -178,7 +186,7 @@ impl Running {
         match request.start().await {
             Ok(container) => {
                 let watchdog = Watchdog::over("docker rm --force --volumes", container.id());
-                Some(Self::Container(container, watchdog))
+                Some(Self::Container(Box::new(container), watchdog))
             }
             Err(error) if error.to_string().contains("port is already allocated") => None,
             Err(error) => panic!("{IMAGE}:{VERSION} does not start: {error}"),
@@ -190,8 +198,13 @@ impl Running {
         let file = folder.path().join("nats.conf");
         std::fs::write(&file, config).expect("the configuration is written");
         let mut command = Command::new(binary);
-        command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-c"]).arg(&file);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .args(["-a", "127.0.0.1", "-p", &port.to_string(), "-c"])
+            .arg(&file);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         let child = command.spawn().expect("nats-server can be run");
         let watchdog = Watchdog::over("kill -9", &child.id().to_string());
         Self::Process(child, watchdog, folder)
@@ -222,7 +235,10 @@ impl Watchdog {
         let script = format!("trap '' INT TERM HUP; read -r done || {command} \"$1\"");
         let mut shell = Command::new("sh");
         shell.args(["-c", &script, "watchdog", target]);
-        shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        shell
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         Self(shell.spawn().expect("sh can be run"))
     }
 
@@ -256,7 +272,10 @@ impl Source {
 fn image_is_here() -> bool {
     let mut docker = Command::new("docker");
     docker.args(["image", "inspect", &format!("{IMAGE}:{VERSION}")]);
-    docker.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    docker
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     docker.status().is_ok_and(|status| status.success())
 }
 
