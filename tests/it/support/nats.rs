@@ -168,13 +168,16 @@ impl Running {
     }
 
     async fn container(port: u16, config: &str) -> Option<Self> {
+        // By this label scripts/test sees that no container stays behind.
+        let run = env::var("TRUSTMESH_TEST_RUN");
+        let run = run.unwrap_or_else(|_| std::process::id().to_string());
         let request: ContainerRequest<Nats> = Nats::default()
             .with_name(IMAGE)
             .with_tag(VERSION)
             .with_copy_to("/nats.conf", config.as_bytes().to_vec())
             .with_cmd(["-c", "/nats.conf", "-a", "0.0.0.0", "-p", "4222"])
             .with_mapped_port(port, 4222.tcp())
-            .with_label("trustmesh.test", std::process::id().to_string())
+            .with_label("trustmesh.test", run)
             // It is ready when it answers; the image's own conditions read log lines.
             .with_ready_conditions(Vec::new())
             .with_host_config_modifier(|host| {
