@@ -57,7 +57,8 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// A fault that changes the delivery in a way of the test's own.
+    /// A fault that changes the delivery in a way of the test's own. It must not use the bus, which
+    /// is busy with this message.
     pub fn alter(change: impl Fn(&mut Delivery) + Send + Sync + 'static) -> Self {
         Self::Alter(Alteration(Arc::new(change)))
     }
