@@ -1,0 +1,202 @@
+//! NATS as a [`Bus`], kept alive where `async_nats` alone would end.
+//!
+//! One header value with a bare carriage return panics the connection task of every `async_nats`
+//! subscriber that receives it (nats-io/nats.rs#1612). Afterwards publishing fails and
+//! subscriptions end, for good. Anyone who may publish can do that to everyone who listens, so
+//! [`NatsBus`] notices, dials again with the same options, restores every subscription and goes
+//! on. Programs built with `panic = "abort"` cannot be helped that way: they stop.
+
+mod supervision;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::client::traits::Publisher;
+use async_nats::message::OutboundMessage;
+
+use self::supervision::{Phase, Shared, Wish};
+use super::{
+    Bus, BusFuture, BusSubscriber, ConnectError, ConnectErrorKind, ConnectOptions, DrainError,
+    FlushError, FlushErrorKind, Outgoing, PublishError, PublishErrorKind, ReconnectError,
+    ServerAddr, ServerInfo, State, Statistics, Subject, SubscribeError, SubscribeErrorKind,
+    ToServerAddrs, is_one_word,
+};
+
+/// How long [`Bus::drain`] waits for queued messages to be written when the server is away.
+const DRAIN_WRITES: Duration = Duration::from_secs(5);
+
+/// A supervised connection to NATS. Clones share it.
+///
+/// While a connection is being replaced, publish and flush wait, as they do while `async_nats`
+/// itself reconnects. Messages that arrive in that gap are lost, as they are in any other.
+#[derive(Clone)]
+pub struct NatsBus {
+    shared: Arc<Shared>,
+}
+
+impl NatsBus {
+    /// Connects with `options`, which also govern every later re-dial and [`Bus::second`].
+    ///
+    /// Must be called within a tokio runtime; that runtime carries the connection. Credentials
+    /// belong into `options`: `async_nats` does not read those an address may hold, and neither
+    /// errors nor `Debug` show them.
+    ///
+    /// # Errors
+    ///
+    /// What `async_nats` says.
+    pub async fn connect(
+        addrs: impl ToServerAddrs,
+        options: ConnectOptions,
+    ) -> Result<Self, ConnectError> {
+        let addrs: Vec<ServerAddr> = addrs
+            .to_server_addrs()
+            .map_err(|err| ConnectError::with_source(ConnectErrorKind::ServerParse, err))?
+            .collect();
+        Self::dial(addrs, options).await
+    }
+
+    async fn dial(addrs: Vec<ServerAddr>, options: ConnectOptions) -> Result<Self, ConnectError> {
+        let client = async_nats::connect_with_options(&addrs, options.clone()).await?;
+        let shared = Arc::new(Shared::new(addrs, options, client));
+        Ok(Self { shared })
+    }
+}
+
+impl Bus for NatsBus {
+    fn publish(&self, message: Outgoing) -> BusFuture<'_, Result<(), PublishError>> {
+        Box::pin(async move {
+            message.check(self.max_payload())?;
+            loop {
+                let link = self.shared.live().await;
+                let link = link
+                    .map_err(|closed| PublishError::with_source(PublishErrorKind::Send, closed))?;
+                // Cloned because async_nats drops what it could not send.
+                let outbound = OutboundMessage {
+                    subject: message.subject.clone(),
+                    reply: message.reply.clone(),
+                    headers: message.headers.clone(),
+                    payload: message.payload.clone(),
+                };
+                match link.client.publish_message(outbound).await {
+                    Err(err) if err.kind() == PublishErrorKind::Send => self.shared.lost(&link),
+                    answer => return answer,
+                }
+            }
+        })
+    }
+
+    fn subscribe(
+        &self,
+        subject: Subject,
+        queue: Option<String>,
+    ) -> BusFuture<'_, Result<BusSubscriber, SubscribeError>> {
+        Box::pin(async move {
+            if !subject.is_valid() {
+                return Err(SubscribeError::new(SubscribeErrorKind::InvalidSubject));
+            }
+            if queue.as_deref().is_some_and(|queue| !is_one_word(queue)) {
+                return Err(SubscribeError::new(SubscribeErrorKind::InvalidQueueName));
+            }
+            let wish = Wish { subject, queue };
+            let (link, mut subscription) = self.shared.want(wish.clone())?;
+            // A lost link needs no asking here: whoever replaces it serves every open wish.
+            if link.phase == Phase::Live {
+                match wish.subscribe(&link.client).await {
+                    Ok(inner) => subscription.begin(link, inner),
+                    Err(err) if err.kind() == SubscribeErrorKind::Other => self.shared.lost(&link),
+                    Err(err) => return Err(err),
+                }
+            }
+            Ok(BusSubscriber::new(subscription))
+        })
+    }
+
+    fn flush(&self) -> BusFuture<'_, Result<(), FlushError>> {
+        Box::pin(async move {
+            loop {
+                let link = self.shared.live().await;
+                let link = link
+                    .map_err(|closed| FlushError::with_source(FlushErrorKind::SendError, closed))?;
+                match link.client.flush().await {
+                    Ok(()) => return Ok(()),
+                    Err(_) => self.shared.lost(&link),
+                }
+            }
+        })
+    }
+
+    fn drain(&self) -> BusFuture<'_, Result<(), DrainError>> {
+        Box::pin(async move {
+            let link = self.shared.link();
+            if link.phase == Phase::Live {
+                // async_nats closes the socket without waiting for its write buffer.
+                let written = tokio::time::timeout(DRAIN_WRITES, link.client.flush()).await;
+                if !matches!(written, Ok(Ok(()))) {
+                    tracing::warn!("draining before all published messages were written");
+                }
+            }
+            self.shared.close().map_err(DrainError)?;
+            // A dead task cannot drain and needs not.
+            let _ = self.shared.link().client.drain().await;
+            Ok(())
+        })
+    }
+
+    fn max_payload(&self) -> usize {
+        self.shared.link().client.max_payload()
+    }
+
+    fn state(&self) -> State {
+        let link = self.shared.link();
+        match link.phase {
+            Phase::Live => link.client.connection_state(),
+            Phase::Lost | Phase::Closed => State::Disconnected,
+        }
+    }
+
+    fn statistics(&self) -> Arc<Statistics> {
+        self.shared.link().client.statistics()
+    }
+
+    fn server_info(&self) -> ServerInfo {
+        self.shared.link().client.server_info()
+    }
+
+    fn second(&self) -> BusFuture<'_, Result<Arc<dyn Bus>, ConnectError>> {
+        Box::pin(async move {
+            let (addrs, options) = self.shared.origin();
+            let second = Self::dial(addrs.to_vec(), options.clone()).await?;
+            Ok(Arc::new(second) as Arc<dyn Bus>)
+        })
+    }
+
+    fn redials(&self) -> u64 {
+        self.shared.redials()
+    }
+
+    fn force_reconnect(&self) -> BusFuture<'_, Result<(), ReconnectError>> {
+        Box::pin(async move {
+            let link = self.shared.live().await.map_err(ReconnectError)?;
+            if link.client.force_reconnect().await.is_err() {
+                self.shared.lost(&link);
+            }
+            Ok(())
+        })
+    }
+}
+
+impl fmt::Debug for NatsBus {
+    /// Names hosts and ports only: addresses may hold credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let addrs = self.shared.origin().0.iter();
+        let addrs: Vec<String> = addrs
+            .map(|a| format!("{}:{}", a.host(), a.port()))
+            .collect();
+        f.debug_struct("NatsBus")
+            .field("servers", &addrs)
+            .field("phase", &self.shared.link().phase)
+            .field("redials", &self.redials())
+            .finish_non_exhaustive()
+    }
+}

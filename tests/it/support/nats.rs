@@ -1,0 +1,307 @@
+//! Real NATS servers for tests: from a local image where a Docker engine answers, otherwise from
+//! a `nats-server` binary, never from a registry.
+//!
+//! Whatever way the test process ends, its servers end with it: a watchdog shell reads from a pipe
+//! only this process holds, and when that closes it kills what it watches.
+
+use std::env;
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::sync::LazyLock;
+use std::sync::mpsc;
+use std::time::Duration;
+use std::time::Instant;
+
+use testcontainers_modules::nats::Nats;
+use testcontainers_modules::testcontainers::ContainerAsync;
+use testcontainers_modules::testcontainers::ContainerRequest;
+use testcontainers_modules::testcontainers::ImageExt;
+use testcontainers_modules::testcontainers::core::IntoContainerPort;
+use testcontainers_modules::testcontainers::runners::AsyncRunner;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use tokio::sync::OnceCell;
+
+/// The image `scripts/test` builds from the server binary.
+const IMAGE: &str = "trustmesh-test/nats";
+
+/// Its tag, and the server's version. Also in `scripts/test`.
+const VERSION: &str = "2.12.8";
+
+/// How long a server may take to answer: far more than it needs on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const INSTRUCTIONS: &str = "\
+no NATS server to test against. Run scripts/test, which provides one, or
+  - build the image trustmesh-test/nats:2.12.8 where a Docker engine runs, or
+  - name a server binary in NATS_SERVER_BIN, or put nats-server on the PATH or in .tools/";
+
+/// Servers outlive the tests that start them, so they are looked after on a runtime of their own,
+/// whose clock no test pauses.
+static KEEPER: LazyLock<Runtime> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime for the servers")
+});
+
+static SOURCE: LazyLock<Option<Source>> = LazyLock::new(Source::find);
+
+static SHARED: OnceCell<NatsServer> = OnceCell::const_new();
+
+/// The server all tests share that need nothing special. Use subjects of your own on it.
+pub async fn shared() -> &'static NatsServer {
+    SHARED.get_or_init(NatsServer::start).await
+}
+
+/// A running nats-server on a loopback port.
+pub struct NatsServer {
+    source: &'static Source,
+    port: u16,
+    config: String,
+    running: Option<Running>,
+}
+
+impl NatsServer {
+    /// Starts a server with the default configuration.
+    pub async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// Starts a server whose configuration file holds `config`.
+    pub async fn start_with(config: &str) -> Self {
+        let config = config.to_owned();
+        let source = SOURCE.as_ref().unwrap_or_else(|| panic!("{INSTRUCTIONS}"));
+        let start = KEEPER.spawn(async move {
+            // Another program may take the free port before the server does.
+            for _ in 0..5 {
+                let port = free_port();
+                if let Some(running) = Running::start(source, port, &config).await {
+                    let running = Some(running);
+                    return Self {
+                        source,
+                        port,
+                        config,
+                        running,
+                    };
+                }
+            }
+            panic!("nats-server does not start on any of five free ports");
+        });
+        start.await.expect("the server starts")
+    }
+
+    /// Where to connect.
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// The port for those who speak the protocol themselves.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Ends the server without notice, as a crash would.
+    pub async fn kill(&mut self) {
+        if let Some(running) = self.running.take() {
+            let kill = KEEPER.spawn(running.end());
+            kill.await.expect("the server is killed");
+        }
+    }
+
+    /// Starts the killed server again, on the same port and with the same configuration.
+    pub async fn restart(&mut self) {
+        self.kill().await;
+        let (source, port, config) = (self.source, self.port, self.config.clone());
+        let start = KEEPER.spawn(async move { Running::start(source, port, &config).await });
+        self.running = start.await.expect("the server starts");
+        assert!(
+            self.running.is_some(),
+            "nats-server starts again on port {port}"
+        );
+    }
+}
+
+impl Drop for NatsServer {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            let (done, wait) = mpsc::channel();
+            KEEPER.spawn(async move {
+                running.end().await;
+                let _ = done.send(());
+            });
+            let _ = wait.recv();
+        }
+    }
+}
+
+enum Running {
+    Container(Box<ContainerAsync<Nats>>, Watchdog),
+    Process(Child, Watchdog, tempfile::TempDir),
+}
+
+impl Running {
+    /// Starts a server and waits until it answers. None when it cannot have the port.
+    async fn start(source: &Source, port: u16, config: &str) -> Option<Self> {
+        let mut running = match source {
+            Source::Docker => Self::container(port, config).await?,
+            Source::Binary(binary) => Self::process(binary, port, config),
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while !answers(port).await {
+            if let Self::Process(child, ..) = &mut running
+                && child.try_wait().expect("the child can be asked").is_some()
+            {
+                return None;
+            }
+            assert!(Instant::now() < deadline, "nats-server does not answer");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Some(running)
+    }
+
+    async fn container(port: u16, config: &str) -> Option<Self> {
+        // By this label scripts/test sees that no container stays behind.
+        let run = env::var("TRUSTMESH_TEST_RUN");
+        let run = run.unwrap_or_else(|_| std::process::id().to_string());
+        let request: ContainerRequest<Nats> = Nats::default()
+            .with_name(IMAGE)
+            .with_tag(VERSION)
+            .with_copy_to("/nats.conf", config.as_bytes().to_vec())
+            .with_cmd(["-c", "/nats.conf", "-a", "0.0.0.0", "-p", "4222"])
+            .with_mapped_port(port, 4222.tcp())
+            .with_label("trustmesh.test", run)
+            // It is ready when it answers; the image's own conditions read log lines.
+            .with_ready_conditions(Vec::new())
+            .with_host_config_modifier(|host| {
+                let bindings = host.port_bindings.iter_mut().flat_map(|b| b.values_mut());
+                for binding in bindings.flatten().flatten() {
+                    binding.host_ip = Some("127.0.0.1".to_owned());
+                }
+            });
+        match request.start().await {
+            Ok(container) => {
+                let watchdog = Watchdog::over("docker rm --force --volumes", container.id());
+                Some(Self::Container(Box::new(container), watchdog))
+            }
+            Err(error) if error.to_string().contains("port is already allocated") => None,
+            Err(error) => panic!("{IMAGE}:{VERSION} does not start: {error}"),
+        }
+    }
+
+    fn process(binary: &Path, port: u16, config: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the configuration");
+        let file = folder.path().join("nats.conf");
+        std::fs::write(&file, config).expect("the configuration is written");
+        let mut command = Command::new(binary);
+        command
+            .args(["-a", "127.0.0.1", "-p", &port.to_string(), "-c"])
+            .arg(&file);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let child = command.spawn().expect("nats-server can be run");
+        let watchdog = Watchdog::over("kill -9", &child.id().to_string());
+        Self::Process(child, watchdog, folder)
+    }
+
+    async fn end(self) {
+        let watchdog = match self {
+            Self::Container(container, watchdog) => {
+                container.rm().await.expect("the container is removed");
+                watchdog
+            }
+            Self::Process(mut child, watchdog, _folder) => {
+                child.kill().expect("the server is ours to kill");
+                child.wait().expect("the server ends");
+                watchdog
+            }
+        };
+        watchdog.dismiss();
+    }
+}
+
+/// A shell that runs a command on its target when this process is gone.
+struct Watchdog(Child);
+
+impl Watchdog {
+    fn over(command: &str, target: &str) -> Self {
+        // The signals that end a test run from the terminal reach the whole process group.
+        let script = format!("trap '' INT TERM HUP; read -r done || {command} \"$1\"");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script, "watchdog", target]);
+        shell
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Self(shell.spawn().expect("sh can be run"))
+    }
+
+    fn dismiss(mut self) {
+        let mut pipe = self.0.stdin.take().expect("the pipe was made at the start");
+        pipe.write_all(b"done\n").expect("the watchdog listens");
+        self.0.wait().expect("the watchdog ends");
+    }
+}
+
+enum Source {
+    Docker,
+    Binary(PathBuf),
+}
+
+impl Source {
+    /// `TRUSTMESH_TEST_NATS=docker` or `=binary` insists on one of the two.
+    fn find() -> Option<Self> {
+        let wish = env::var("TRUSTMESH_TEST_NATS").unwrap_or_default();
+        let docker = || image_is_here().then_some(Self::Docker);
+        let binary = || find_binary().map(Self::Binary);
+        match wish.as_str() {
+            "" => docker().or_else(binary),
+            "docker" => docker(),
+            "binary" => binary(),
+            other => panic!("TRUSTMESH_TEST_NATS is docker or binary, not {other}"),
+        }
+    }
+}
+
+fn image_is_here() -> bool {
+    let mut docker = Command::new("docker");
+    docker.args(["image", "inspect", &format!("{IMAGE}:{VERSION}")]);
+    docker
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    docker.status().is_ok_and(|status| status.success())
+}
+
+fn find_binary() -> Option<PathBuf> {
+    if let Some(named) = env::var_os("NATS_SERVER_BIN") {
+        return Some(named.into());
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools");
+    let mut folders = env::split_paths(&path).chain([tools]);
+    folders.find_map(|folder| Some(folder.join("nats-server")).filter(|file| file.is_file()))
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    listener.local_addr().expect("it was bound").port()
+}
+
+/// Whether a NATS server greets on `port`; that it accepts is not enough, Docker's proxy does too.
+async fn answers(port: u16) -> bool {
+    let mut greeting = [0; 4];
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)).await else {
+        return false;
+    };
+    stream.read_exact(&mut greeting).await.is_ok() && &greeting == b"INFO"
+}
