@@ -5,6 +5,7 @@ pub mod certificate;
 pub mod chain;
 pub mod delegation;
 pub mod envelope;
+pub mod handshake;
 pub mod identity;
 pub mod keytext;
 pub mod limits;

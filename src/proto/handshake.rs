@@ -1,0 +1,745 @@
+//! The mutual handshake: two peers prove to each other that they hold their keys, now.
+//!
+//! ```text
+//! I                                     R
+//! │ H1 hello      both ids and keys, nonce_i ──────────────▶ │  one HMAC, no state
+//! │ ◀──────── H2 challenge   nonce_r, time, cookie, instance │
+//! │ H3 proof      signed over H1‖H2, certificate, chain ───▶ │  state begins here
+//! │ ◀──── H4 confirm   signed over H1‖H2‖H3, certificate, chain │
+//! ```
+//!
+//! ```text
+//! frame      "TMHS" [fv, step, body bin]                                  steps 1, 2
+//!            "TMHS" [fv, step, body bin, signature bin64, certificate bin, chain bin]  steps 3, 4
+//! hello      [v, mesh bin16, id_i, key_i bin32, id_r, key_r bin32, nonce_i bin32, modes, ext]
+//! challenge  [v, hello bin32, nonce_r bin32, time, instance bin8, cookie bin32, ext]
+//! proof      [v, hello bin, challenge bin, certificate bin32, leaf bin32, ext]
+//! confirm    [v, proof bin32, certificate bin32, leaf bin32, session bin16, until, ext]
+//! ```
+//!
+//! The responder keeps nothing until a proof verifies: its challenge is recognised by a cookie,
+//! an HMAC under a key of this process over the hello, its own nonce, the time and the instance.
+//! Each signature has its own tag per role, so none can be reflected, and each side decides by
+//! its own registry: what a peer says of itself changes nothing. Bodies commit to certificate and
+//! chain by id. A handshake frame has its own magic and parser and is never an envelope.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hmac::Hmac;
+use hmac::KeyInit as _;
+use hmac::Mac as _;
+use sha2::Sha256;
+
+use super::certificate::CERTIFICATE_MAX;
+use super::certificate::UnverifiedCertificate;
+use super::chain::Chain;
+use super::chain::Credential;
+use super::chain::VerifiedChain;
+use super::chain::read_bytes;
+use super::identity::AgentId;
+use super::identity::KeyBytes;
+use super::identity::Signature;
+use super::identity::SigningKey;
+use super::limits::Budget;
+use super::limits::CHALLENGE_TTL_MS;
+use super::limits::HANDSHAKE_MAX;
+use super::limits::SESSION_TTL_MS;
+use super::limits::SESSIONS_MAX;
+use super::names::FRAME_VERSION;
+use super::names::MAGIC_HANDSHAKE;
+use super::names::MODE_SINGLE;
+use super::names::OBJECT_VERSION;
+use super::names::Tag;
+use super::rejection::HandshakeFailed;
+use super::rejection::KeyMismatch;
+use super::rejection::Malformed;
+use super::rejection::Overloaded;
+use super::rejection::Place;
+use super::rejection::Rejection;
+use super::rejection::UntrustedRoot;
+use super::revocation::read_agent;
+use super::signing;
+use super::signing::Authentic;
+use super::signing::MeshId;
+use super::signing::ObjectId;
+use super::time::ClockSkew;
+use super::time::Timestamp;
+use super::trust::TrustState;
+use super::verify::Holders;
+use super::verify::Scene;
+use super::wire;
+use super::wire::Reader;
+use super::wire::bin;
+
+const PLACE: Place = Place::Handshake;
+
+/// Bits of the envelope modes a peer can read.
+const MODES: u8 = 1 << (MODE_SINGLE - 1);
+
+/// The `<instance>` of a handshake subject: one process of one identity.
+pub type Instance = [u8; 8];
+
+/// The subject `<prefix>.handshake.<id>.<instance>`; `*` in place of the instance reaches any.
+pub fn handshake_subject(prefix: &str, agent: &AgentId, instance: Option<&Instance>) -> String {
+    let id = agent.token();
+    match instance {
+        Some(instance) => {
+            format!("{prefix}.handshake.{id}.{}", data_encoding::HEXLOWER.encode(instance))
+        }
+        None => format!("{prefix}.handshake.{id}"),
+    }
+}
+
+/// A live session: the peer proved to hold its key, and so did we.
+///
+/// Holding one tells you that a handshake with this peer completed, that its certificate and
+/// chain were valid then, and that the session has an end. It is re-checked on every use.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// The peer.
+    pub peer: AgentId,
+    /// Its key.
+    pub key: KeyBytes,
+    /// The first instant at which the session is over.
+    pub until: Timestamp,
+    /// The id both sides know it by.
+    pub id: [u8; 16],
+}
+
+/// One's own side of a handshake.
+#[derive(Clone, Debug)]
+pub struct Party {
+    /// One's id.
+    pub id: AgentId,
+    /// One's encoded certificate.
+    pub certificate: Bytes,
+    /// One's chain and key.
+    pub credential: Credential,
+}
+
+impl Party {
+    fn key(&self) -> KeyBytes {
+        self.credential.key().public().bytes()
+    }
+}
+
+/// The initiator before the challenge.
+#[derive(Debug)]
+pub struct Initiator {
+    party: Party,
+    peer: AgentId,
+    peer_key: KeyBytes,
+    nonce: [u8; 32],
+    hello: Bytes,
+}
+
+/// The initiator before the confirmation.
+#[derive(Debug)]
+pub struct AwaitingConfirm {
+    party: Party,
+    peer: AgentId,
+    peer_key: KeyBytes,
+    proof: ObjectId,
+}
+
+impl Initiator {
+    /// Begins a handshake; the second value is H1. `nonce` is 32 random bytes.
+    pub fn hello(
+        party: Party,
+        peer: AgentId,
+        peer_key: KeyBytes,
+        nonce: [u8; 32],
+    ) -> (Self, Bytes) {
+        let key = party.key();
+        let ext: [(); 0] = [];
+        let hello = Bytes::from(wire::encode(&(
+            OBJECT_VERSION,
+            bin(&party.credential.chain().mesh().0),
+            party.id.as_str(),
+            bin(&key.0),
+            peer.as_str(),
+            bin(&peer_key.0),
+            bin(&nonce),
+            MODES,
+            &ext[..],
+        )));
+        let frame = unsigned_frame(1, &hello);
+        (Self { party, peer, peer_key, nonce, hello }, frame)
+    }
+
+    /// Answers H2 with H3. Also says which instance of the peer answered.
+    ///
+    /// # Errors
+    ///
+    /// `Malformed` or `HandshakeFailed`.
+    pub fn answer(self, frame: &Bytes) -> Result<(AwaitingConfirm, Instance, Bytes), Rejection> {
+        let body = read_unsigned(2, frame)?;
+        let challenge = Challenge::parse(&body)?;
+        if challenge.hello != Tag::Hello.digest(&self.hello) {
+            return Err(failed(HandshakeFailed::Transcript));
+        }
+        check_nonce(&challenge.nonce, &self.nonce)?;
+        let certificate = UnverifiedCertificate::parse(&self.party.certificate)?.id();
+        let leaf = self.party.credential.chain().leaf().id();
+        let ext: [(); 0] = [];
+        let proof = wire::encode(&(
+            OBJECT_VERSION,
+            bin(&self.hello),
+            bin(&body),
+            bin(&certificate.0),
+            bin(&leaf.0),
+            &ext[..],
+        ));
+        let frame = signed_frame(3, Tag::Proof, &proof, &self.party);
+        let proof = Tag::Proof.digest(&proof);
+        let Self { party, peer, peer_key, .. } = self;
+        Ok((AwaitingConfirm { party, peer, peer_key, proof }, challenge.instance, frame))
+    }
+}
+
+impl AwaitingConfirm {
+    /// Checks H4: the peer is who we meant, in good standing by our own trust state.
+    ///
+    /// # Errors
+    ///
+    /// Why the peer is not confirmed.
+    pub fn confirm(
+        self,
+        frame: &Bytes,
+        scene: &Scene<'_>,
+        skew: ClockSkew,
+    ) -> Result<Session, Rejection> {
+        let signed = Signed::parse(4, frame)?;
+        let mut r = Reader::new(&signed.body, PLACE);
+        read_version(&mut r, 7)?;
+        let proof = r.object_id()?;
+        let certificate = r.object_id()?;
+        let leaf = r.object_id()?;
+        let id = r.bin_of()?;
+        let until = Timestamp::from_millis(r.uint()?);
+        finish(r)?;
+        if proof != self.proof {
+            return Err(failed(HandshakeFailed::Transcript));
+        }
+        let chain = signed.check_peer(
+            Tag::Confirm,
+            (&self.peer, &self.peer_key),
+            (certificate, leaf),
+            scene,
+            skew,
+        )?;
+        let ours = self.party.credential.chain();
+        let end = session_end([&chain, ours], scene, [self.peer_key, self.party.key()]);
+        let until = until.min(end);
+        if until <= scene.now {
+            return Err(failed(HandshakeFailed::Cookie));
+        }
+        Ok(Session { peer: self.peer, key: self.peer_key, until, id })
+    }
+}
+
+/// The responder. It keeps the process's cookie key and the cookies that were used, nothing per
+/// hello.
+#[derive(Debug)]
+pub struct Responder {
+    party: Party,
+    instance: Instance,
+    secret: zeroize::Zeroizing<[u8; 32]>,
+    used: HashSet<[u8; 32]>,
+    used_by_expiry: BTreeMap<u64, Vec<[u8; 32]>>,
+}
+
+impl Responder {
+    /// A responder with the cookie key `secret`, 32 random bytes.
+    pub fn new(party: Party, instance: Instance, secret: [u8; 32]) -> Self {
+        Self {
+            party,
+            instance,
+            secret: zeroize::Zeroizing::new(secret),
+            used: HashSet::new(),
+            used_by_expiry: BTreeMap::new(),
+        }
+    }
+
+    /// The instance it answers for.
+    pub fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    /// Which key says to be behind a hello: its inbox is the only place an answer may go.
+    ///
+    /// # Errors
+    ///
+    /// `Malformed`.
+    pub fn asker(frame: &Bytes) -> Result<(AgentId, KeyBytes), Rejection> {
+        let hello = match step(frame)? {
+            1 => read_unsigned(1, frame)?,
+            _ => Proof::parse(&Signed::parse(3, frame)?.body)?.hello,
+        };
+        let hello = Hello::parse(&hello)?;
+        Ok((hello.id_i, hello.key_i))
+    }
+
+    /// Answers H1 with H2. Changes nothing. `nonce` is 32 random bytes.
+    ///
+    /// # Errors
+    ///
+    /// `Malformed`, or `HandshakeFailed` when the hello is not for this agent.
+    pub fn challenge(
+        &self,
+        frame: &Bytes,
+        nonce: [u8; 32],
+        now: Timestamp,
+    ) -> Result<Bytes, Rejection> {
+        let body = read_unsigned(1, frame)?;
+        let hello = Hello::parse(&body)?;
+        self.check_hello(&hello)?;
+        check_nonce(&hello.nonce, &nonce)?;
+        let id = Tag::Hello.digest(&body);
+        let cookie = self.cookie(&id, &nonce, now).finalize().into_bytes();
+        let ext: [(); 0] = [];
+        let challenge = wire::encode(&(
+            OBJECT_VERSION,
+            bin(&id.0),
+            bin(&nonce),
+            now.as_millis(),
+            bin(&self.instance),
+            bin(&cookie),
+            &ext[..],
+        ));
+        Ok(unsigned_frame(2, &challenge))
+    }
+
+    /// Checks H3 and answers with H4. The session counts once the peer's next message arrives.
+    ///
+    /// # Errors
+    ///
+    /// Why the peer is not confirmed.
+    pub fn confirm(
+        &mut self,
+        frame: &Bytes,
+        session: [u8; 16],
+        scene: &Scene<'_>,
+        skew: ClockSkew,
+    ) -> Result<(Session, Bytes), Rejection> {
+        let signed = Signed::parse(3, frame)?;
+        let proof = Proof::parse(&signed.body)?;
+        let hello = Hello::parse(&proof.hello)?;
+        let challenge = Challenge::parse(&proof.challenge)?;
+        self.check_hello(&hello)?;
+        check_nonce(&hello.nonce, &challenge.nonce)?;
+        let hello_id = Tag::Hello.digest(&proof.hello);
+        if challenge.hello != hello_id || challenge.instance != self.instance {
+            return Err(failed(HandshakeFailed::Transcript));
+        }
+        self.check_cookie(&hello_id, &challenge, scene.now)?;
+        let peer = (&hello.id_i, &hello.key_i);
+        let chain = signed.check_peer(
+            Tag::Proof,
+            peer,
+            (proof.certificate, proof.leaf),
+            scene,
+            skew,
+        )?;
+        // Only a proof that verified uses its cookie up: nobody else can burn it.
+        self.use_cookie(&challenge);
+        let ours = self.party.credential.chain();
+        let until = session_end([&chain, ours], scene, [hello.key_i, self.party.key()]);
+        let certificate = UnverifiedCertificate::parse(&self.party.certificate)?.id();
+        let ext: [(); 0] = [];
+        let confirm = wire::encode(&(
+            OBJECT_VERSION,
+            bin(&Tag::Proof.digest(&signed.body).0),
+            bin(&certificate.0),
+            bin(&ours.leaf().id().0),
+            bin(&session),
+            until.as_millis(),
+            &ext[..],
+        ));
+        let answer = signed_frame(4, Tag::Confirm, &confirm, &self.party);
+        let (peer, key) = (hello.id_i, hello.key_i);
+        Ok((Session { peer, key, until, id: session }, answer))
+    }
+
+    fn check_hello(&self, hello: &Hello) -> Result<(), Rejection> {
+        if hello.mesh != self.party.credential.chain().mesh() {
+            let reason = UntrustedRoot::OtherMesh;
+            return Err(Rejection::UntrustedRoot { place: PLACE, reason });
+        }
+        if hello.id_r != self.party.id || hello.key_r != self.party.key() {
+            return Err(failed(HandshakeFailed::NotForMe));
+        }
+        if hello.modes & MODES == 0 {
+            return Err(failed(HandshakeFailed::Version));
+        }
+        Ok(())
+    }
+
+    fn cookie(&self, hello: &ObjectId, nonce: &[u8; 32], time: Timestamp) -> Hmac<Sha256> {
+        let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(self.secret.as_slice())
+            // RFC 2104: HMAC takes keys of any length.
+            .expect("HMAC takes keys of any length");
+        mac.update(&Tag::Challenge.bytes());
+        mac.update(&hello.0);
+        mac.update(nonce);
+        mac.update(&time.as_millis().to_be_bytes());
+        mac.update(&self.instance);
+        mac
+    }
+
+    fn check_cookie(
+        &mut self,
+        hello: &ObjectId,
+        challenge: &Challenge,
+        now: Timestamp,
+    ) -> Result<(), Rejection> {
+        self.forget_used(now);
+        // The challenge was made by this process, so no skew applies.
+        let age_ok = challenge.time <= now && now.since(challenge.time) <= CHALLENGE_TTL_MS;
+        let mac = self.cookie(hello, &challenge.nonce, challenge.time);
+        let ours = mac.verify_slice(&challenge.cookie).is_ok();
+        if !age_ok || !ours || self.used.contains(&challenge.cookie) {
+            return Err(failed(HandshakeFailed::Cookie));
+        }
+        if self.used.len() >= SESSIONS_MAX {
+            return Err(Rejection::Overloaded { reason: Overloaded::Handshakes });
+        }
+        Ok(())
+    }
+
+    fn use_cookie(&mut self, challenge: &Challenge) {
+        self.used.insert(challenge.cookie);
+        let expiry = challenge.time.plus(CHALLENGE_TTL_MS).as_millis();
+        self.used_by_expiry.entry(expiry).or_default().push(challenge.cookie);
+    }
+
+    fn forget_used(&mut self, now: Timestamp) {
+        while let Some(entry) = self.used_by_expiry.first_entry() {
+            if *entry.key() >= now.as_millis() {
+                break;
+            }
+            for cookie in entry.remove() {
+                self.used.remove(&cookie);
+            }
+        }
+    }
+}
+
+/// When a session ends: with the first of both chains and certificates, after 15 minutes at most.
+fn session_end(
+    chains: [&Chain; 2],
+    scene: &Scene<'_>,
+    keys: [KeyBytes; 2],
+) -> Timestamp {
+    let links = chains.into_iter().flat_map(Chain::links).map(|link| link.validity().until());
+    let certificates = keys
+        .iter()
+        .filter_map(|key| scene.trust.certificate(key))
+        .map(|certificate| certificate.claims().validity.until());
+    links.chain(certificates).fold(scene.now.plus(SESSION_TTL_MS), Timestamp::min)
+}
+
+struct Hello {
+    mesh: MeshId,
+    id_i: AgentId,
+    key_i: KeyBytes,
+    id_r: AgentId,
+    key_r: KeyBytes,
+    nonce: [u8; 32],
+    modes: u8,
+}
+
+impl Hello {
+    fn parse(body: &Bytes) -> Result<Self, Rejection> {
+        let mut r = Reader::new(body, PLACE);
+        read_version(&mut r, 9)?;
+        let hello = Self {
+            mesh: MeshId(r.bin_of()?),
+            id_i: read_agent(&mut r)?,
+            key_i: r.key()?,
+            id_r: read_agent(&mut r)?,
+            key_r: r.key()?,
+            nonce: read_nonce(&mut r)?,
+            modes: r.number_of()?,
+        };
+        finish(r)?;
+        Ok(hello)
+    }
+}
+
+struct Challenge {
+    hello: ObjectId,
+    nonce: [u8; 32],
+    time: Timestamp,
+    instance: Instance,
+    cookie: [u8; 32],
+}
+
+impl Challenge {
+    fn parse(body: &Bytes) -> Result<Self, Rejection> {
+        let mut r = Reader::new(body, PLACE);
+        read_version(&mut r, 7)?;
+        let challenge = Self {
+            hello: r.object_id()?,
+            nonce: read_nonce(&mut r)?,
+            time: Timestamp::from_millis(r.uint()?),
+            instance: r.bin_of()?,
+            cookie: r.bin_of()?,
+        };
+        finish(r)?;
+        Ok(challenge)
+    }
+}
+
+struct Proof {
+    hello: Bytes,
+    challenge: Bytes,
+    certificate: ObjectId,
+    leaf: ObjectId,
+}
+
+impl Proof {
+    fn parse(body: &Bytes) -> Result<Self, Rejection> {
+        let mut r = Reader::new(body, PLACE);
+        read_version(&mut r, 6)?;
+        let proof = Self {
+            hello: r.bin(HANDSHAKE_MAX)?,
+            challenge: r.bin(HANDSHAKE_MAX)?,
+            certificate: r.object_id()?,
+            leaf: r.object_id()?,
+        };
+        finish(r)?;
+        Ok(proof)
+    }
+}
+
+/// A signed handshake frame, cut into parts.
+struct Signed {
+    body: Bytes,
+    signature: Signature,
+    certificate: Bytes,
+    chain: Bytes,
+}
+
+impl Signed {
+    fn parse(expected: u64, frame: &Bytes) -> Result<Self, Rejection> {
+        let mut r = open_frame(frame, 6, expected)?;
+        let signed = Self {
+            body: r.bin(HANDSHAKE_MAX)?,
+            signature: Signature(r.bin_of()?),
+            certificate: r.bin(CERTIFICATE_MAX)?,
+            chain: read_bytes(&mut r)?,
+        };
+        r.finish()?;
+        Ok(signed)
+    }
+
+    /// Checks that the peer is in good standing by our own trust state, that certificate and
+    /// chain are its own and those the body names, and that its key signed the body.
+    fn check_peer(
+        &self,
+        tag: Tag,
+        (peer, key): (&AgentId, &KeyBytes),
+        (certificate, leaf): (ObjectId, ObjectId),
+        scene: &Scene<'_>,
+        skew: ClockSkew,
+    ) -> Result<VerifiedChain, Rejection> {
+        let (trust, now): (&Arc<TrustState>, _) = (scene.trust, scene.now);
+        let mismatch = |reason| Rejection::KeyMismatch { place: PLACE, reason };
+        trust.check_fresh(now, skew)?;
+        let registered = trust.check_standing(key, now, skew, PLACE)?;
+        if registered.agent() != peer {
+            return Err(mismatch(KeyMismatch::OtherAgent));
+        }
+        let presented = UnverifiedCertificate::parse(&self.certificate)?.id();
+        if presented != registered.id() || certificate != registered.id() {
+            return Err(mismatch(KeyMismatch::OtherCertificate));
+        }
+        trust.revocations().check_agent(registered, PLACE)?;
+        let chain = Chain::parse(Bytes::copy_from_slice(&self.chain))?;
+        if chain.leaf().id() != leaf {
+            return Err(super::chain::LEAF_MISMATCH);
+        }
+        if chain.leaf().holder() != *key {
+            return Err(mismatch(KeyMismatch::OtherAgent));
+        }
+        Holders::look_up(&chain, trust, now, skew)?;
+        chain.check_validity(now, skew)?;
+        Authentic::check(tag, &self.body, (), registered.key(), &self.signature, PLACE)?;
+        let chain = chain.verify(&**trust, &mut Budget::message())?;
+        let holders = Holders::look_up(&chain, trust, now, skew)?;
+        trust.revocations().check_chain(&chain, holders.iter())?;
+        Ok(chain)
+    }
+}
+
+const fn failed(reason: HandshakeFailed) -> Rejection {
+    Rejection::HandshakeFailed { reason }
+}
+
+/// Which step a handshake frame is.
+///
+/// # Errors
+///
+/// `Malformed` when the frame is no handshake frame.
+pub fn step(frame: &Bytes) -> Result<u64, Rejection> {
+    if frame.len() > HANDSHAKE_MAX {
+        return Err(Rejection::TooLarge { place: PLACE, limit: HANDSHAKE_MAX as u32 });
+    }
+    if !frame.starts_with(&MAGIC_HANDSHAKE) {
+        return Err(Rejection::Malformed { place: PLACE, reason: Malformed::BadMagic });
+    }
+    let mut r = Reader::starting_at(frame, MAGIC_HANDSHAKE.len(), PLACE);
+    r.array()?;
+    let found = r.uint()?;
+    if found != FRAME_VERSION {
+        return Err(Rejection::UnsupportedVersion { place: PLACE, found });
+    }
+    r.uint()
+}
+
+fn open_frame(frame: &Bytes, arity: usize, expected: u64) -> Result<Reader<'_>, Rejection> {
+    if step(frame)? != expected {
+        return Err(failed(HandshakeFailed::Transcript));
+    }
+    let mut r = Reader::starting_at(frame, MAGIC_HANDSHAKE.len(), PLACE);
+    r.array_of(arity)?;
+    r.uint()?;
+    r.uint()?;
+    Ok(r)
+}
+
+fn read_unsigned(expected: u64, frame: &Bytes) -> Result<Bytes, Rejection> {
+    let mut r = open_frame(frame, 3, expected)?;
+    let body = r.bin(HANDSHAKE_MAX)?;
+    r.finish()?;
+    Ok(body)
+}
+
+fn unsigned_frame(step: u8, body: &[u8]) -> Bytes {
+    let mut frame = MAGIC_HANDSHAKE.to_vec();
+    wire::encode_into(&mut frame, &(FRAME_VERSION, step, bin(body)));
+    frame.into()
+}
+
+fn signed_frame(step: u8, tag: Tag, body: &[u8], party: &Party) -> Bytes {
+    let key: &SigningKey = party.credential.key();
+    let signature = signing::sign(tag, body, key);
+    let chain = party.credential.chain().bytes();
+    let mut frame = MAGIC_HANDSHAKE.to_vec();
+    let parts =
+        (FRAME_VERSION, step, bin(body), bin(&signature.0), bin(&party.certificate), bin(chain));
+    wire::encode_into(&mut frame, &parts);
+    frame.into()
+}
+
+fn read_version(r: &mut Reader<'_>, arity: usize) -> Result<(), Rejection> {
+    r.array_of(arity)?;
+    match r.uint()? {
+        OBJECT_VERSION => Ok(()),
+        found => Err(Rejection::UnsupportedVersion { place: PLACE, found }),
+    }
+}
+
+/// Reads the (empty) extensions and the end.
+fn finish(mut r: Reader<'_>) -> Result<(), Rejection> {
+    if r.array()? != 0 {
+        return Err(r.fault(Malformed::Extension));
+    }
+    r.finish()
+}
+
+/// A nonce of the wrong length is a failed handshake like any other unusable nonce.
+fn read_nonce(r: &mut Reader<'_>) -> Result<[u8; 32], Rejection> {
+    let nonce = r.bin(HANDSHAKE_MAX)?;
+    <[u8; 32]>::try_from(&nonce[..]).map_err(|_| failed(HandshakeFailed::Nonce))
+}
+
+fn check_nonce(theirs: &[u8; 32], ours: &[u8; 32]) -> Result<(), Rejection> {
+    if theirs == ours || theirs.iter().all(|byte| *byte == 0) {
+        return Err(failed(HandshakeFailed::Nonce));
+    }
+    Ok(())
+}
+
+/// The sessions of one process, at most one per peer key.
+#[derive(Debug, Default)]
+pub struct SessionTable {
+    live: HashMap<KeyBytes, Session>,
+    pending: HashMap<KeyBytes, Session>,
+}
+
+impl SessionTable {
+    /// Takes in a session one initiated: it counts at once.
+    ///
+    /// # Errors
+    ///
+    /// `Overloaded` when the table is full of live sessions.
+    pub fn begin(&mut self, session: Session, now: Timestamp) -> Result<(), Rejection> {
+        insert(&mut self.live, session, now)
+    }
+
+    /// Takes in a session one answered: it counts once the peer's next message arrives, which
+    /// proves that it received the confirmation.
+    ///
+    /// # Errors
+    ///
+    /// `Overloaded` when the table is full of live sessions.
+    pub fn await_message(&mut self, session: Session, now: Timestamp) -> Result<(), Rejection> {
+        insert(&mut self.pending, session, now)
+    }
+
+    /// An authentic message of a peer has arrived.
+    pub fn heard_from(&mut self, key: &KeyBytes, now: Timestamp) {
+        if let Some(session) = self.pending.remove(key) {
+            // A full table drops the session; the peer will be asked for another.
+            let _ = self.begin(session, now);
+        }
+    }
+
+    /// The live session with a peer.
+    pub fn get(&self, key: &KeyBytes, now: Timestamp) -> Option<&Session> {
+        self.live.get(key).filter(|session| now < session.until)
+    }
+
+    /// Whether a session with the peer lives, or will with its next message.
+    pub fn expects(&self, key: &KeyBytes, now: Timestamp) -> bool {
+        let pending = self.pending.get(key).is_some_and(|session| now < session.until);
+        pending || self.get(key, now).is_some()
+    }
+
+    /// Ends the session with a peer.
+    pub fn end(&mut self, key: &KeyBytes) {
+        self.live.remove(key);
+        self.pending.remove(key);
+    }
+
+    /// Live sessions.
+    pub fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.live.is_empty()
+    }
+}
+
+fn insert(
+    table: &mut HashMap<KeyBytes, Session>,
+    session: Session,
+    now: Timestamp,
+) -> Result<(), Rejection> {
+    if table.len() >= SESSIONS_MAX && !table.contains_key(&session.key) {
+        table.retain(|_, other| now < other.until);
+        if table.len() >= SESSIONS_MAX {
+            return Err(Rejection::Overloaded { reason: Overloaded::Sessions });
+        }
+    }
+    table.insert(session.key, session);
+    Ok(())
+}
