@@ -456,8 +456,11 @@ impl EnvelopeDraft {
         if self.grants.iter().map(Bytes::len).sum::<usize>() > GRANTS_BYTES_MAX {
             return too_large(GRANTS_BYTES_MAX);
         }
-        let nul = |(name, value): &AppHeader| name.contains('\0') || value.contains('\0');
-        if self.headers.iter().any(nul) {
+        if !self
+            .headers
+            .iter()
+            .all(|(name, value)| header_is_valid(name, value))
+        {
             return Err(Rejection::Malformed {
                 place: Place::Content,
                 reason: Malformed::NotText,
@@ -470,6 +473,13 @@ impl EnvelopeDraft {
         push_bin_header(&mut prefix, self.payload.len());
         Ok(prefix)
     }
+}
+
+/// Whether a pair can be a NATS header: a name of printable ASCII without colon, a value on one
+/// line. The bus never parses it, but applications hand headers on.
+fn header_is_valid(name: &str, value: &str) -> bool {
+    let name_ok = |b: u8| b.is_ascii_graphic() && b != b':';
+    !name.is_empty() && name.bytes().all(name_ok) && !value.contains(['\r', '\n', '\0'])
 }
 
 const TOO_MUCH_CONTENT: Rejection = Rejection::TooLarge {
@@ -628,6 +638,9 @@ impl Content {
                     place,
                     limit: APP_HEADERS_BYTES_MAX as u32,
                 });
+            }
+            if !header_is_valid(checked_text(&name), checked_text(&value)) {
+                return Err(r.fault(Malformed::NotText));
             }
             headers.push((name, value));
         }

@@ -30,7 +30,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hmac::Hmac;
-use hmac::KeyInit as _;
 use hmac::Mac as _;
 use sha2::Sha256;
 
@@ -88,7 +87,10 @@ pub fn handshake_subject(prefix: &str, agent: &AgentId, instance: Option<&Instan
     let id = agent.token();
     match instance {
         Some(instance) => {
-            format!("{prefix}.handshake.{id}.{}", data_encoding::HEXLOWER.encode(instance))
+            format!(
+                "{prefix}.handshake.{id}.{}",
+                data_encoding::HEXLOWER.encode(instance)
+            )
         }
         None => format!("{prefix}.handshake.{id}"),
     }
@@ -168,7 +170,16 @@ impl Initiator {
             &ext[..],
         )));
         let frame = unsigned_frame(1, &hello);
-        (Self { party, peer, peer_key, nonce, hello }, frame)
+        (
+            Self {
+                party,
+                peer,
+                peer_key,
+                nonce,
+                hello,
+            },
+            frame,
+        )
     }
 
     /// Answers H2 with H3. Also says which instance of the peer answered.
@@ -196,8 +207,22 @@ impl Initiator {
         ));
         let frame = signed_frame(3, Tag::Proof, &proof, &self.party);
         let proof = Tag::Proof.digest(&proof);
-        let Self { party, peer, peer_key, .. } = self;
-        Ok((AwaitingConfirm { party, peer, peer_key, proof }, challenge.instance, frame))
+        let Self {
+            party,
+            peer,
+            peer_key,
+            ..
+        } = self;
+        Ok((
+            AwaitingConfirm {
+                party,
+                peer,
+                peer_key,
+                proof,
+            },
+            challenge.instance,
+            frame,
+        ))
     }
 }
 
@@ -238,7 +263,12 @@ impl AwaitingConfirm {
         if until <= scene.now {
             return Err(failed(HandshakeFailed::Cookie));
         }
-        Ok(Session { peer: self.peer, key: self.peer_key, until, id })
+        Ok(Session {
+            peer: self.peer,
+            key: self.peer_key,
+            until,
+            id,
+        })
     }
 }
 
@@ -362,13 +392,24 @@ impl Responder {
         ));
         let answer = signed_frame(4, Tag::Confirm, &confirm, &self.party);
         let (peer, key) = (hello.id_i, hello.key_i);
-        Ok((Session { peer, key, until, id: session }, answer))
+        Ok((
+            Session {
+                peer,
+                key,
+                until,
+                id: session,
+            },
+            answer,
+        ))
     }
 
     fn check_hello(&self, hello: &Hello) -> Result<(), Rejection> {
         if hello.mesh != self.party.credential.chain().mesh() {
             let reason = UntrustedRoot::OtherMesh;
-            return Err(Rejection::UntrustedRoot { place: PLACE, reason });
+            return Err(Rejection::UntrustedRoot {
+                place: PLACE,
+                reason,
+            });
         }
         if hello.id_r != self.party.id || hello.key_r != self.party.key() {
             return Err(failed(HandshakeFailed::NotForMe));
@@ -406,7 +447,9 @@ impl Responder {
             return Err(failed(HandshakeFailed::Cookie));
         }
         if self.used.len() >= SESSIONS_MAX {
-            return Err(Rejection::Overloaded { reason: Overloaded::Handshakes });
+            return Err(Rejection::Overloaded {
+                reason: Overloaded::Handshakes,
+            });
         }
         Ok(())
     }
@@ -414,7 +457,10 @@ impl Responder {
     fn use_cookie(&mut self, challenge: &Challenge) {
         self.used.insert(challenge.cookie);
         let expiry = challenge.time.plus(CHALLENGE_TTL_MS).as_millis();
-        self.used_by_expiry.entry(expiry).or_default().push(challenge.cookie);
+        self.used_by_expiry
+            .entry(expiry)
+            .or_default()
+            .push(challenge.cookie);
     }
 
     fn forget_used(&mut self, now: Timestamp) {
@@ -430,17 +476,18 @@ impl Responder {
 }
 
 /// When a session ends: with the first of both chains and certificates, after 15 minutes at most.
-fn session_end(
-    chains: [&Chain; 2],
-    scene: &Scene<'_>,
-    keys: [KeyBytes; 2],
-) -> Timestamp {
-    let links = chains.into_iter().flat_map(Chain::links).map(|link| link.validity().until());
+fn session_end(chains: [&Chain; 2], scene: &Scene<'_>, keys: [KeyBytes; 2]) -> Timestamp {
+    let links = chains
+        .into_iter()
+        .flat_map(Chain::links)
+        .map(|link| link.validity().until());
     let certificates = keys
         .iter()
         .filter_map(|key| scene.trust.certificate(key))
         .map(|certificate| certificate.claims().validity.until());
-    links.chain(certificates).fold(scene.now.plus(SESSION_TTL_MS), Timestamp::min)
+    links
+        .chain(certificates)
+        .fold(scene.now.plus(SESSION_TTL_MS), Timestamp::min)
 }
 
 struct Hello {
@@ -549,7 +596,10 @@ impl Signed {
         skew: ClockSkew,
     ) -> Result<VerifiedChain, Rejection> {
         let (trust, now): (&Arc<TrustState>, _) = (scene.trust, scene.now);
-        let mismatch = |reason| Rejection::KeyMismatch { place: PLACE, reason };
+        let mismatch = |reason| Rejection::KeyMismatch {
+            place: PLACE,
+            reason,
+        };
         trust.check_fresh(now, skew)?;
         let registered = trust.check_standing(key, now, skew, PLACE)?;
         if registered.agent() != peer {
@@ -569,7 +619,14 @@ impl Signed {
         }
         Holders::look_up(&chain, trust, now, skew)?;
         chain.check_validity(now, skew)?;
-        Authentic::check(tag, &self.body, (), registered.key(), &self.signature, PLACE)?;
+        Authentic::check(
+            tag,
+            &self.body,
+            (),
+            registered.key(),
+            &self.signature,
+            PLACE,
+        )?;
         let chain = chain.verify(&**trust, &mut Budget::message())?;
         let holders = Holders::look_up(&chain, trust, now, skew)?;
         trust.revocations().check_chain(&chain, holders.iter())?;
@@ -588,16 +645,25 @@ const fn failed(reason: HandshakeFailed) -> Rejection {
 /// `Malformed` when the frame is no handshake frame.
 pub fn step(frame: &Bytes) -> Result<u64, Rejection> {
     if frame.len() > HANDSHAKE_MAX {
-        return Err(Rejection::TooLarge { place: PLACE, limit: HANDSHAKE_MAX as u32 });
+        return Err(Rejection::TooLarge {
+            place: PLACE,
+            limit: HANDSHAKE_MAX as u32,
+        });
     }
     if !frame.starts_with(&MAGIC_HANDSHAKE) {
-        return Err(Rejection::Malformed { place: PLACE, reason: Malformed::BadMagic });
+        return Err(Rejection::Malformed {
+            place: PLACE,
+            reason: Malformed::BadMagic,
+        });
     }
     let mut r = Reader::starting_at(frame, MAGIC_HANDSHAKE.len(), PLACE);
     r.array()?;
     let found = r.uint()?;
     if found != FRAME_VERSION {
-        return Err(Rejection::UnsupportedVersion { place: PLACE, found });
+        return Err(Rejection::UnsupportedVersion {
+            place: PLACE,
+            found,
+        });
     }
     r.uint()
 }
@@ -631,8 +697,14 @@ fn signed_frame(step: u8, tag: Tag, body: &[u8], party: &Party) -> Bytes {
     let signature = signing::sign(tag, body, key);
     let chain = party.credential.chain().bytes();
     let mut frame = MAGIC_HANDSHAKE.to_vec();
-    let parts =
-        (FRAME_VERSION, step, bin(body), bin(&signature.0), bin(&party.certificate), bin(chain));
+    let parts = (
+        FRAME_VERSION,
+        step,
+        bin(body),
+        bin(&signature.0),
+        bin(&party.certificate),
+        bin(chain),
+    );
     wire::encode_into(&mut frame, &parts);
     frame.into()
 }
@@ -641,7 +713,10 @@ fn read_version(r: &mut Reader<'_>, arity: usize) -> Result<(), Rejection> {
     r.array_of(arity)?;
     match r.uint()? {
         OBJECT_VERSION => Ok(()),
-        found => Err(Rejection::UnsupportedVersion { place: PLACE, found }),
+        found => Err(Rejection::UnsupportedVersion {
+            place: PLACE,
+            found,
+        }),
     }
 }
 
@@ -708,7 +783,10 @@ impl SessionTable {
 
     /// Whether a session with the peer lives, or will with its next message.
     pub fn expects(&self, key: &KeyBytes, now: Timestamp) -> bool {
-        let pending = self.pending.get(key).is_some_and(|session| now < session.until);
+        let pending = self
+            .pending
+            .get(key)
+            .is_some_and(|session| now < session.until);
         pending || self.get(key, now).is_some()
     }
 
@@ -737,7 +815,9 @@ fn insert(
     if table.len() >= SESSIONS_MAX && !table.contains_key(&session.key) {
         table.retain(|_, other| now < other.until);
         if table.len() >= SESSIONS_MAX {
-            return Err(Rejection::Overloaded { reason: Overloaded::Sessions });
+            return Err(Rejection::Overloaded {
+                reason: Overloaded::Sessions,
+            });
         }
     }
     table.insert(session.key, session);

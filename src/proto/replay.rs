@@ -43,6 +43,28 @@ pub(crate) struct Sighting {
     pub(crate) ttl_ms: u32,
 }
 
+/// A replay memory that can be asked without changing it.
+pub(crate) trait LookUp {
+    /// Checks that a message was not accepted before.
+    fn look_up(&self, sighting: &Sighting) -> Result<(), Rejection>;
+}
+
+impl LookUp for ReplayGuard {
+    fn look_up(&self, sighting: &Sighting) -> Result<(), Rejection> {
+        ReplayGuard::look_up(self, sighting)
+    }
+}
+
+/// Members of a queue group in one process share a memory; it is locked only while it is asked.
+impl LookUp for std::sync::Mutex<ReplayGuard> {
+    fn look_up(&self, sighting: &Sighting) -> Result<(), Rejection> {
+        // A panic elsewhere leaves the memory whole: its updates are single calls.
+        self.lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .look_up(sighting)
+    }
+}
+
 /// The memory of one replay scope: a subscription, or a queue group on a pattern.
 #[derive(Clone, Debug)]
 pub struct ReplayGuard {

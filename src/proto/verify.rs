@@ -47,6 +47,7 @@ use super::rejection::SubjectMismatch;
 use super::rejection::UnexpectedReply;
 use super::rejection::UntrustedRoot;
 use super::replay::Fresh;
+use super::replay::LookUp;
 use super::replay::ReplayGuard;
 use super::replay::Sighting;
 use super::revocation::NotRevoked;
@@ -191,7 +192,7 @@ impl Verifier {
         frame: &Bytes,
         arrival: &Arrival<'_>,
         scene: &Scene<'_>,
-        guard: &ReplayGuard,
+        guard: &dyn LookUp,
         facts: &mut Decision,
     ) -> Result<Checked, Failure> {
         let (trust, now) = (scene.trust, scene.now);
@@ -658,14 +659,14 @@ struct Checked {
 }
 
 /// A message whose pure checks are done. Conclude it in the order of arrival.
-pub struct Examined {
+pub(crate) struct Examined {
     outcome: Result<Checked, Failure>,
     facts: Decision,
 }
 
 impl Examined {
     /// The part that changes state: rate, then replay. What is refused leaves no trace in either.
-    pub fn conclude(
+    pub(crate) fn conclude(
         mut self,
         guard: &mut ReplayGuard,
         rates: &mut RateLimiter,
