@@ -28,8 +28,8 @@ pub use async_nats::client::{FlushError, FlushErrorKind};
 pub use async_nats::connection::State;
 pub use async_nats::{
     ConnectError, ConnectErrorKind, ConnectOptions, HeaderMap, HeaderName, HeaderValue,
-    PublishError, PublishErrorKind, ServerAddr, ServerInfo, Statistics, StatusCode, Subject,
-    SubscribeError, SubscribeErrorKind, ToServerAddrs,
+    PublishError, PublishErrorKind, Request, RequestError, RequestErrorKind, ServerAddr, ServerInfo,
+    Statistics, StatusCode, Subject, SubscribeError, SubscribeErrorKind, ToServerAddrs, ToSubject,
 };
 use bytes::Bytes;
 use futures_util::Stream;

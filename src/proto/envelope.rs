@@ -673,11 +673,3 @@ impl Content {
 pub fn inbox_prefix(key: &KeyBytes) -> String {
     format!("{}.{}", super::names::INBOX, key.to_nkey())
 }
-
-/// Whether `reply` is a subject below the inbox prefix of `key`.
-pub(crate) fn is_own_inbox(reply: &Subject, key: &KeyBytes) -> bool {
-    reply
-        .as_str()
-        .strip_prefix(inbox_prefix(key).as_str())
-        .is_some_and(|rest| rest.len() > 1 && rest.starts_with('.'))
-}

@@ -187,7 +187,10 @@ impl Initiator {
     /// # Errors
     ///
     /// `Malformed` or `HandshakeFailed`.
-    pub fn answer(self, frame: &Bytes) -> Result<(AwaitingConfirm, Instance, Bytes), Rejection> {
+    pub fn answer(
+        &self,
+        frame: &Bytes,
+    ) -> Result<(AwaitingConfirm, Instance, Bytes), Rejection> {
         let body = read_unsigned(2, frame)?;
         let challenge = Challenge::parse(&body)?;
         if challenge.hello != Tag::Hello.digest(&self.hello) {
@@ -207,22 +210,13 @@ impl Initiator {
         ));
         let frame = signed_frame(3, Tag::Proof, &proof, &self.party);
         let proof = Tag::Proof.digest(&proof);
-        let Self {
-            party,
-            peer,
-            peer_key,
-            ..
-        } = self;
-        Ok((
-            AwaitingConfirm {
-                party,
-                peer,
-                peer_key,
-                proof,
-            },
-            challenge.instance,
-            frame,
-        ))
+        let awaiting = AwaitingConfirm {
+            party: self.party.clone(),
+            peer: self.peer.clone(),
+            peer_key: self.peer_key,
+            proof,
+        };
+        Ok((awaiting, challenge.instance, frame))
     }
 }
 
@@ -233,7 +227,7 @@ impl AwaitingConfirm {
     ///
     /// Why the peer is not confirmed.
     pub fn confirm(
-        self,
+        &self,
         frame: &Bytes,
         scene: &Scene<'_>,
         skew: ClockSkew,
@@ -263,12 +257,7 @@ impl AwaitingConfirm {
         if until <= scene.now {
             return Err(failed(HandshakeFailed::Cookie));
         }
-        Ok(Session {
-            peer: self.peer,
-            key: self.peer_key,
-            until,
-            id,
-        })
+        Ok(Session { peer: self.peer.clone(), key: self.peer_key, until, id })
     }
 }
 

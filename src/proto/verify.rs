@@ -27,7 +27,7 @@ use super::chain::VerifiedChain;
 use super::envelope::Claims;
 use super::envelope::Content;
 use super::envelope::UnverifiedEnvelope;
-use super::envelope::is_own_inbox;
+use super::envelope::inbox_prefix;
 use super::identity::AgentId;
 use super::identity::KeyBytes;
 use super::limits::AUDIT_DIGEST_PREFIX;
@@ -225,7 +225,7 @@ impl Verifier {
         if claims
             .reply
             .as_ref()
-            .is_some_and(|reply| !is_own_inbox(reply, &sender_key))
+            .is_some_and(|reply| !in_inbox_of(reply, &sender_key))
         {
             let reason = SubjectMismatch::ReplyNotOwnInbox;
             return Err(Rejection::SubjectMismatch { reason }.into());
@@ -464,6 +464,11 @@ pub fn check_subscribe(
     trust.policy().permit_subscription(pattern)
 }
 
+/// Whether a chain that was handed over ends at this key. Looks at nothing else.
+pub(crate) fn is_for(bytes: &Bytes, key: &KeyBytes) -> bool {
+    Chain::parse(bytes.clone()).is_ok_and(|chain| chain.leaf().holder() == *key)
+}
+
 /// Verifies a chain that was handed over, and takes it into use with `key`.
 ///
 /// # Errors
@@ -513,6 +518,14 @@ pub fn accept_chain(
     let holders = Holders::look_up(&chain, trust, now, skew)?;
     trust.revocations().check_chain(&chain, holders.iter())?;
     chain.hold(key.clone())
+}
+
+/// Whether `reply` is a subject below the inbox prefix of `key`.
+pub(crate) fn in_inbox_of(reply: &Subject, key: &KeyBytes) -> bool {
+    reply
+        .as_str()
+        .strip_prefix(inbox_prefix(key).as_str())
+        .is_some_and(|rest| rest.len() > 1 && rest.starts_with('.'))
 }
 
 /// A chain on its way to being verified.

@@ -1,0 +1,102 @@
+//! A message with more than a subject and a payload.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Client;
+use super::message::Message;
+use super::outbound::Letter;
+use crate::bus::HeaderMap;
+use crate::bus::PublishError;
+use crate::bus::RequestError;
+use crate::proto::chain::Chain;
+use crate::proto::identity::KeyBytes;
+
+/// A message being composed: see [`Client::compose`].
+///
+/// ```
+/// # use std::time::Duration;
+/// # use trustmesh::{Client, proto::{identity::AgentId, scope::Scope}};
+/// # async fn example(planner: Client, worker: AgentId) -> Result<(), Box<dyn std::error::Error>> {
+/// let scope = Scope::parse(["req:store.read.>"])?;
+/// let grant = planner.delegate(&worker, scope, Duration::from_secs(30))?;
+/// let answer = planner.compose("work.read").payload("report.txt").grant(&grant).request().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a draft does nothing until it is published or sent as a request"]
+pub struct Draft {
+    client: Client,
+    letter: Letter,
+    timeout: Option<Duration>,
+}
+
+impl Draft {
+    pub(crate) fn new(client: Client, subject: String) -> Self {
+        let timeout = client.timeout();
+        Self { client, letter: Letter { subject, ..Letter::default() }, timeout }
+    }
+
+    /// The payload.
+    pub fn payload(mut self, payload: impl Into<Bytes>) -> Self {
+        self.letter.payload = payload.into();
+        self
+    }
+
+    /// Application headers.
+    pub fn headers(mut self, headers: HeaderMap) -> Self {
+        self.letter.headers = Some(headers);
+        self
+    }
+
+    /// What the payload is: a media type or the like, at most 96 bytes.
+    pub fn payload_type(mut self, payload_type: &'static str) -> Self {
+        self.letter.payload_type = payload_type;
+        self
+    }
+
+    /// The one key it is meant for; others refuse it.
+    pub fn audience(mut self, key: KeyBytes) -> Self {
+        self.letter.audience = Some(key);
+        self
+    }
+
+    /// Hands authority over with the message. For a queue group, one chain per known member.
+    pub fn grant(mut self, chain: &Chain) -> Self {
+        self.letter.grants.push(chain.bytes().clone());
+        self
+    }
+
+    /// For how long it may be accepted; 1 ms to 120 s.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        // A lifetime out of range is refused when the envelope is made.
+        self.letter.ttl_ms = Some(u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX));
+        self
+    }
+
+    /// How long a request waits for its answer; `None` waits for ever.
+    pub fn timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Publishes it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::publish`].
+    pub async fn publish(self) -> Result<(), PublishError> {
+        self.client.post(self.letter).await
+    }
+
+    /// Sends it as a request and waits for the answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::request`].
+    pub async fn request(self) -> Result<Message, RequestError> {
+        self.client.ask(self.letter, self.timeout).await
+    }
+}

@@ -1,0 +1,150 @@
+//! How a client connects.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Client;
+use super::audit::AuditOptions;
+use super::clock::Clock;
+use super::clock::SystemClock;
+use super::identity::Identity;
+use crate::bus;
+use crate::bus::Bus;
+use crate::bus::ToServerAddrs;
+use crate::bus::nats::NatsBus;
+use crate::error::ConnectError;
+use crate::proto::limits::TTL_DEFAULT_MS;
+use crate::proto::limits::TTL_MAX_MS;
+use crate::proto::names::PREFIX;
+use crate::proto::time::ClockSkew;
+
+/// How long a request waits for its answer, as in `async_nats`.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How a client connects: an identity is required, everything else has a default.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use trustmesh::ConnectOptions;
+/// use trustmesh::bus::memory::MemoryBus;
+/// use trustmesh::services::authority::Authority;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut mesh = Authority::dev("demo")?;
+/// let planner = mesh.agent("planner", ["req:tools.>"])?;
+/// let client = ConnectOptions::new(planner)
+///     .request_timeout(Some(Duration::from_secs(2)))
+///     .connect_bus(MemoryBus::new().connect())
+///     .await?;
+/// assert_eq!(client.id().as_str(), "planner");
+/// # Ok(())
+/// # }
+/// ```
+pub struct ConnectOptions {
+    pub(crate) identity: Identity,
+    pub(crate) nats: bus::ConnectOptions,
+    pub(crate) request_timeout: Option<Duration>,
+    pub(crate) ttl_ms: u32,
+    pub(crate) skew: ClockSkew,
+    pub(crate) audit: AuditOptions,
+    pub(crate) prefix: String,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for ConnectOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConnectOptions")
+            .field("agent", &self.identity.id)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ConnectOptions {
+    /// Options for this identity.
+    pub fn new(identity: Identity) -> Self {
+        Self {
+            identity,
+            nats: bus::ConnectOptions::new(),
+            request_timeout: Some(REQUEST_TIMEOUT),
+            ttl_ms: TTL_DEFAULT_MS,
+            skew: ClockSkew::default(),
+            audit: AuditOptions::default(),
+            prefix: PREFIX.to_owned(),
+            clock: Arc::new(SystemClock::new()),
+        }
+    }
+
+    /// The options of the NATS connection itself: TLS, credentials, reconnects.
+    #[must_use]
+    pub fn nats(mut self, options: bus::ConnectOptions) -> Self {
+        self.nats = options;
+        self
+    }
+
+    /// How long a request waits for its answer; `None` waits for ever.
+    #[must_use]
+    pub fn request_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.request_timeout = timeout;
+        self
+    }
+
+    /// For how long an envelope may be accepted; 1 ms to 120 s, 10 s by default.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        let millis = u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX);
+        self.ttl_ms = millis.clamp(1, TTL_MAX_MS);
+        self
+    }
+
+    /// How far clocks may differ, 5 s by default.
+    #[must_use]
+    pub fn clock_skew(mut self, skew: ClockSkew) -> Self {
+        self.skew = skew;
+        self
+    }
+
+    /// Where the audit goes, and what happens while it is full.
+    #[must_use]
+    pub fn audit(mut self, audit: AuditOptions) -> Self {
+        self.audit = audit;
+        self
+    }
+
+    /// First token of the subjects for audit and handshakes; `trustmesh` by default. Every agent
+    /// of a mesh uses the same.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Another clock, for tests and simulations.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Connects to NATS.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] when the server cannot be reached or the identity does not hold.
+    pub async fn connect(mut self, servers: impl ToServerAddrs) -> Result<Client, ConnectError> {
+        let nats = std::mem::take(&mut self.nats);
+        let bus = NatsBus::connect(servers, nats).await?;
+        self.connect_bus(bus).await
+    }
+
+    /// Takes a bus connection into use.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] when the identity does not hold.
+    pub async fn connect_bus(self, bus: impl Bus) -> Result<Client, ConnectError> {
+        Client::start(self, Arc::new(bus))
+    }
+}

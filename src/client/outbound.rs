@@ -1,0 +1,291 @@
+//! Signing what goes out. Whatever a receiver would refuse is refused here, before any byte is
+//! sent.
+
+use bytes::Bytes;
+
+use super::Client;
+use super::guards::lock;
+use crate::bus::HeaderMap;
+use crate::bus::Outgoing;
+use crate::bus::PublishError;
+use crate::bus::PublishErrorKind;
+use crate::bus::RequestError;
+use crate::bus::RequestErrorKind;
+use crate::bus::Subject as BusSubject;
+use crate::error::Denied;
+use crate::proto::envelope::EnvelopeDraft;
+use crate::proto::envelope::Extensions;
+use crate::proto::envelope::inbox_prefix;
+use crate::proto::identity::KeyBytes;
+use crate::proto::limits::RESERVE;
+use crate::proto::rejection::Internal;
+use crate::proto::rejection::Rejection;
+use crate::proto::replay::MessageId;
+use crate::proto::scope::Action;
+use crate::proto::signing::ObjectId;
+use crate::proto::subject::Subject;
+use crate::proto::time::Timestamp;
+use crate::proto::verify;
+use crate::proto::verify::Pending;
+use crate::proto::verify::VerifiedEnvelope;
+
+/// How long a received request can be answered.
+const ANSWERABLE_MS: u64 = 10 * 60_000;
+
+/// Received requests that can be answered at once; beyond it the oldest are forgotten, and
+/// answering them is an error.
+const ANSWERABLE_MAX: usize = 65_536;
+
+/// A message before it is signed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Letter {
+    pub(crate) subject: String,
+    pub(crate) reply: Option<String>,
+    pub(crate) headers: Option<HeaderMap>,
+    pub(crate) payload: Bytes,
+    pub(crate) audience: Option<KeyBytes>,
+    pub(crate) grants: Vec<Bytes>,
+    pub(crate) ttl_ms: Option<u32>,
+    pub(crate) payload_type: &'static str,
+}
+
+/// A signed message.
+pub(crate) struct Sealed {
+    pub(crate) outgoing: Outgoing,
+    pub(crate) id: ObjectId,
+    pub(crate) subject: Subject,
+    pub(crate) at: Timestamp,
+}
+
+impl Sealed {
+    /// What its answer has to match.
+    pub(crate) fn pending(&self, audience: Option<KeyBytes>) -> Pending {
+        Pending { request: self.id, subject: self.subject.clone(), audience }
+    }
+}
+
+/// Why a message was not sent.
+#[derive(Debug)]
+pub(crate) enum SendFault {
+    Subject,
+    TooLarge { size: usize, most: usize },
+    Denied(Rejection),
+}
+
+impl From<Rejection> for SendFault {
+    fn from(rejection: Rejection) -> Self {
+        Self::Denied(rejection)
+    }
+}
+
+impl From<SendFault> for PublishError {
+    fn from(fault: SendFault) -> Self {
+        match fault {
+            SendFault::Subject => Self::new(PublishErrorKind::InvalidSubject),
+            SendFault::TooLarge { size, most } => {
+                Self::with_source(PublishErrorKind::MaxPayloadExceeded, too_large(size, most))
+            }
+            SendFault::Denied(rejection) => {
+                Self::with_source(PublishErrorKind::Send, Denied(rejection))
+            }
+        }
+    }
+}
+
+impl From<SendFault> for RequestError {
+    fn from(fault: SendFault) -> Self {
+        match fault {
+            SendFault::Subject => Self::new(RequestErrorKind::InvalidSubject),
+            SendFault::TooLarge { size, most } => {
+                Self::with_source(RequestErrorKind::MaxPayloadExceeded, too_large(size, most))
+            }
+            SendFault::Denied(rejection) => {
+                Self::with_source(RequestErrorKind::Other, Denied(rejection))
+            }
+        }
+    }
+}
+
+fn too_large(size: usize, most: usize) -> String {
+    format!("{size} bytes of payload, headers and grants; {most} fit beside the envelope")
+}
+
+/// A request that was received and can be answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Answerable {
+    request: ObjectId,
+    subject: Subject,
+    asker: KeyBytes,
+    until: Timestamp,
+}
+
+/// Received requests, by their reply subject.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    by_reply: std::collections::HashMap<String, Answerable>,
+    order: std::collections::VecDeque<String>,
+}
+
+impl Requests {
+    fn remember(&mut self, envelope: &VerifiedEnvelope) {
+        let claims = envelope.claims();
+        let Some(reply) = &claims.reply else { return };
+        while self.order.len() >= ANSWERABLE_MAX {
+            if let Some(oldest) = self.order.pop_front() {
+                self.by_reply.remove(&oldest);
+            }
+        }
+        let answerable = Answerable {
+            request: envelope.id(),
+            subject: claims.subject.clone(),
+            asker: envelope.sender_key(),
+            until: claims.issued.plus(ANSWERABLE_MS),
+        };
+        let reply = reply.as_str().to_owned();
+        if self.by_reply.insert(reply.clone(), answerable).is_none() {
+            self.order.push_back(reply);
+        }
+    }
+
+    fn get(&self, reply: &str, now: Timestamp) -> Option<Answerable> {
+        self.by_reply.get(reply).filter(|found| now < found.until).cloned()
+    }
+}
+
+impl super::Shared {
+    pub(crate) fn remember_request(&self, envelope: &VerifiedEnvelope) {
+        lock(&self.requests).remember(envelope);
+    }
+}
+
+impl Client {
+    /// The largest payload that can be sent, in bytes: the server's limit less
+    /// [`RESERVE`] for the envelope.
+    pub fn max_payload(&self) -> usize {
+        self.shared.bus.max_payload().saturating_sub(RESERVE)
+    }
+
+    /// Signs a message. A subject on which a received request waits makes it the answer.
+    pub(crate) fn seal(&self, letter: &Letter) -> Result<Sealed, SendFault> {
+        let shared = &self.shared;
+        let subject = Subject::parse(&letter.subject).map_err(|_| SendFault::Subject)?;
+        let reply = letter.reply.as_deref().map(Subject::parse).transpose();
+        let reply = reply.map_err(|_| SendFault::Subject)?;
+        if reply.as_ref().is_some_and(|reply| !self.is_own_inbox(reply)) {
+            return Err(SendFault::Subject);
+        }
+        let headers = app_headers(letter.headers.as_ref());
+        self.check_size(letter, &headers)?;
+        let (now, trust) = shared.moment()?;
+        let answers = match reply {
+            None => lock(&shared.requests).get(subject.as_str(), now),
+            Some(_) => None,
+        };
+        let mut draft = self.draft(subject, now)?;
+        draft.ttl_ms = letter.ttl_ms.unwrap_or(shared.ttl_ms);
+        draft.audience = letter.audience;
+        draft.payload_type = letter.payload_type;
+        draft.headers = headers;
+        draft.grants = letter.grants.clone();
+        draft.payload = letter.payload.clone();
+        if reply.is_some() {
+            draft.action = Action::Request;
+            draft.reply = reply;
+        }
+        let mut duty = draft.subject.clone();
+        if let Some(answers) = answers {
+            draft.action = Action::Serve;
+            draft.in_reply_to = Some(answers.request);
+            draft.audience = Some(answers.asker);
+            duty = answers.subject;
+        }
+        let scene = shared.scene(now, &trust);
+        let credential = &self.voice.credential;
+        let (audience, ttl) = (draft.audience.as_ref(), draft.ttl_ms);
+        verify::check_send(credential, draft.action, &duty, audience, ttl, &scene, shared.skew)?;
+        seal_draft(&draft, credential)
+    }
+
+    fn draft(&self, subject: Subject, now: Timestamp) -> Result<EnvelopeDraft, Rejection> {
+        let mut mid = [0; 16];
+        getrandom::fill(&mut mid)
+            .map_err(|_| Rejection::Internal { reason: Internal::Random })?;
+        let mut draft = EnvelopeDraft::new(MessageId(mid), now, Action::Publish, subject);
+        let traceparent = self.voice.traceparent.clone();
+        draft.extensions = Extensions { epochs: None, traceparent, hops: self.voice.hops };
+        Ok(draft)
+    }
+
+    /// The envelope of a refusal. It says nothing but that, and who refused when a session is
+    /// asked for.
+    pub(crate) fn seal_refusal(
+        &self,
+        requester: &verify::Requester,
+        payload: Bytes,
+    ) -> Result<Outgoing, SendFault> {
+        let (now, trust) = self.shared.moment()?;
+        let mut draft = self.draft(requester.reply.clone(), now)?;
+        draft.action = Action::Serve;
+        draft.in_reply_to = Some(requester.request);
+        draft.audience = Some(requester.key);
+        draft.payload_type = crate::proto::names::PAYLOAD_REFUSAL;
+        draft.payload = payload;
+        let scene = self.shared.scene(now, &trust);
+        let credential = &self.voice.credential;
+        verify::check_send(
+            credential,
+            Action::Serve,
+            &requester.subject,
+            draft.audience.as_ref(),
+            draft.ttl_ms,
+            &scene,
+            self.shared.skew,
+        )?;
+        seal_draft(&draft, credential).map(|sealed| sealed.outgoing)
+    }
+
+    fn check_size(&self, letter: &Letter, headers: &[(String, String)]) -> Result<(), SendFault> {
+        let headers: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let grants: usize = letter.grants.iter().map(Bytes::len).sum();
+        let size = letter.payload.len() + headers + grants;
+        let most = self.max_payload();
+        if size <= most { Ok(()) } else { Err(SendFault::TooLarge { size, most }) }
+    }
+
+    pub(crate) fn is_own_inbox(&self, reply: &Subject) -> bool {
+        verify::in_inbox_of(reply, &self.shared.identity.key())
+    }
+
+    /// A new subject below this agent's own inbox, for answers.
+    pub fn new_inbox(&self) -> String {
+        format!("{}.{}", inbox_prefix(&self.shared.identity.key()), self.shared.token())
+    }
+}
+
+fn seal_draft(
+    draft: &EnvelopeDraft,
+    credential: &crate::proto::chain::Credential,
+) -> Result<Sealed, SendFault> {
+    let envelope = draft.sign(credential)?;
+    let id = envelope.id();
+    let subject = super::message::bus_subject(&draft.subject);
+    let reply: Option<BusSubject> = draft.reply.as_ref().map(super::message::bus_subject);
+    let outgoing = Outgoing { subject, reply, headers: None, payload: envelope.into_bytes() };
+    Ok(Sealed { outgoing, id, subject: draft.subject.clone(), at: draft.issued })
+}
+
+/// Application headers travel inside the envelope, every value of every name.
+fn app_headers(map: Option<&HeaderMap>) -> Vec<(String, String)> {
+    let Some(map) = map else { return Vec::new() };
+    let mut headers: Vec<(String, String)> = map
+        .iter()
+        .flat_map(|(name, values)| {
+            let name: &str = name.as_ref();
+            values.iter().map(move |value| (name.to_owned(), value.as_str().to_owned()))
+        })
+        .collect();
+    // The map has no order among names; a fixed one makes equal messages equal. The sort is
+    // stable, so the values of a name keep theirs.
+    headers.sort_by(|(a, _), (b, _)| a.cmp(b));
+    headers
+}
