@@ -2,6 +2,7 @@
 
 pub mod bus;
 pub mod client;
+pub mod files;
 pub mod keyfile;
 pub mod proto;
 pub mod services;

@@ -1,4 +1,5 @@
 //! A running participant.
 
 pub mod clock;
+pub(crate) mod floor;
 pub mod identity;
