@@ -2,7 +2,7 @@
 //! sources.
 
 use crate::bus;
-use crate::client::home::HomeError;
+use crate::client::floor::FloorError;
 use crate::proto::identity::KeyGeneration;
 use crate::proto::rejection::Rejection;
 
@@ -40,12 +40,9 @@ pub enum ConnectError {
     /// No random numbers.
     #[error(transparent)]
     Random(#[from] KeyGeneration),
-    /// The mesh directory cannot be used.
+    /// The replay floor cannot be used.
     #[error(transparent)]
-    Home(#[from] HomeError),
-    /// The replay floor cannot be read.
-    #[error("the replay floor of this identity cannot be used: {0}")]
-    Floor(String),
+    Floor(#[from] FloorError),
 }
 
 /// Why a handshake did not complete.

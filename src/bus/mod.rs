@@ -28,8 +28,9 @@ pub use async_nats::client::{FlushError, FlushErrorKind};
 pub use async_nats::connection::State;
 pub use async_nats::{
     ConnectError, ConnectErrorKind, ConnectOptions, HeaderMap, HeaderName, HeaderValue,
-    PublishError, PublishErrorKind, Request, RequestError, RequestErrorKind, ServerAddr, ServerInfo,
-    Statistics, StatusCode, Subject, SubscribeError, SubscribeErrorKind, ToServerAddrs, ToSubject,
+    PublishError, PublishErrorKind, Request, RequestError, RequestErrorKind, ServerAddr,
+    ServerInfo, Statistics, StatusCode, Subject, SubscribeError, SubscribeErrorKind, ToServerAddrs,
+    ToSubject,
 };
 use bytes::Bytes;
 use futures_util::Stream;

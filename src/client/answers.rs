@@ -59,7 +59,9 @@ pub(crate) struct Slots(Mutex<HashMap<String, Slot>>);
 
 impl std::fmt::Debug for Slots {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Slots").field("open", &lock(&self.0).len()).finish()
+        f.debug_struct("Slots")
+            .field("open", &lock(&self.0).len())
+            .finish()
     }
 }
 
@@ -67,9 +69,17 @@ impl Slots {
     /// Opens a slot for one answer.
     pub(crate) fn open(self: &Arc<Self>, reply: &str, pending: Pending) -> Open {
         let (sender, receiver) = oneshot::channel();
-        let slot = Slot { pending, refused: 0, waiting: Waiting::Call(sender) };
+        let slot = Slot {
+            pending,
+            refused: 0,
+            waiting: Waiting::Call(sender),
+        };
         lock(&self.0).insert(reply.to_owned(), slot);
-        Open { slots: self.clone(), reply: reply.to_owned(), receiver }
+        Open {
+            slots: self.clone(),
+            reply: reply.to_owned(),
+            receiver,
+        }
     }
 
     /// Opens a slot for the answers to a message published with one's own inbox as reply. Says
@@ -86,8 +96,18 @@ impl Slots {
             }
         }
         let until = now.plus(INBOX_OPEN.as_millis() as u64);
-        let waiting = Waiting::Inbox { left: INBOX_ANSWERS, until };
-        slots.insert(reply.to_owned(), Slot { pending, refused: 0, waiting });
+        let waiting = Waiting::Inbox {
+            left: INBOX_ANSWERS,
+            until,
+        };
+        slots.insert(
+            reply.to_owned(),
+            Slot {
+                pending,
+                refused: 0,
+                waiting,
+            },
+        );
         true
     }
 
@@ -129,7 +149,11 @@ impl Slots {
     }
 
     fn close(&self, reply: &str, outcome: Outcome) {
-        if let Some(Slot { waiting: Waiting::Call(sender), .. }) = lock(&self.0).remove(reply) {
+        if let Some(Slot {
+            waiting: Waiting::Call(sender),
+            ..
+        }) = lock(&self.0).remove(reply)
+        {
             // A caller that has gone away needs no answer.
             let _ = sender.send(outcome);
         }
@@ -151,7 +175,9 @@ impl Open {
 
     /// Answers refused so far.
     pub(crate) fn refused(&self) -> u32 {
-        lock(&self.slots.0).get(&self.reply).map_or(0, |slot| slot.refused)
+        lock(&self.slots.0)
+            .get(&self.reply)
+            .map_or(0, |slot| slot.refused)
     }
 }
 
@@ -168,7 +194,9 @@ pub(crate) async fn receive_answers(
     guard: SharedGuard,
 ) {
     while let Some(delivery) = raw.next().await {
-        let Some(shared) = shared.upgrade() else { return };
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
         take_answer(&shared, delivery, &guard);
     }
 }
@@ -180,12 +208,17 @@ fn take_answer(shared: &Arc<Shared>, delivery: Delivery, guard: &SharedGuard) {
         return;
     }
     let pending = shared.slots.pending_call(&reply);
-    let expect = Expect::Answer { pending: pending.as_ref(), guard };
+    let expect = Expect::Answer {
+        pending: pending.as_ref(),
+        guard,
+    };
     match shared.receive(delivery, &expect) {
         Some(envelope) => {
             super::counters::count(&shared.tally.handler_runs);
             let message = Message::new(envelope, shared);
-            shared.slots.close(&reply, Outcome::Answer(Box::new(message)));
+            shared
+                .slots
+                .close(&reply, Outcome::Answer(Box::new(message)));
         }
         None => shared.slots.refused(&reply),
     }

@@ -87,7 +87,11 @@ pub struct AuditOptions {
 impl Default for AuditOptions {
     /// Strict, and published on the bus.
     fn default() -> Self {
-        Self { mode: AuditMode::Strict, publish: true, file: None }
+        Self {
+            mode: AuditMode::Strict,
+            publish: true,
+            file: None,
+        }
     }
 }
 
@@ -177,7 +181,12 @@ impl AuditLog {
             oldest: None,
         };
         task::spawn(writer.run(entries));
-        Self { queue, mode: options.mode, books, stream }
+        Self {
+            queue,
+            mode: options.mode,
+            books,
+            stream,
+        }
     }
 
     /// Reserves a place for one decision, without waiting. `None` when the audit is full and
@@ -187,7 +196,10 @@ impl AuditLog {
         if permit.is_none() && self.mode == AuditMode::Strict {
             return None;
         }
-        Some(Slot { permit, books: &self.books })
+        Some(Slot {
+            permit,
+            books: &self.books,
+        })
     }
 
     /// Records something that is no decision. When the audit is full it counts into the gap.
@@ -361,7 +373,8 @@ impl Writer {
             let count = self.books.aggregates[index].swap(0, Relaxed);
             if count > 0 {
                 let class = class.name().to_owned();
-                self.append(now, AuditEvent::Aggregate { class, count }).await;
+                self.append(now, AuditEvent::Aggregate { class, count })
+                    .await;
             }
         }
     }
@@ -384,7 +397,11 @@ impl Writer {
     async fn write_file(&mut self, line: &str) {
         let Some(file) = &mut self.file else { return };
         if let LogFile::Closed(path) = file {
-            let opened = tokio::fs::OpenOptions::new().append(true).create(true).open(&*path).await;
+            let opened = tokio::fs::OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(&*path)
+                .await;
             *file = match opened {
                 Ok(open) => LogFile::Open(open),
                 Err(error) => {
@@ -411,7 +428,9 @@ impl Writer {
     async fn send_batch(&mut self) {
         self.oldest = None;
         self.bytes = 0;
-        let Some(control) = self.control.clone() else { return };
+        let Some(control) = self.control.clone() else {
+            return;
+        };
         while !self.lines.is_empty() {
             let Some(count) = self.try_send(&control).await else {
                 if control.is_closing() {
@@ -424,7 +443,10 @@ impl Writer {
                 continue;
             };
             self.lines.drain(..count);
-            self.books.tally.audit_published.fetch_add(count as u64, Relaxed);
+            self.books
+                .tally
+                .audit_published
+                .fetch_add(count as u64, Relaxed);
         }
     }
 
@@ -459,7 +481,12 @@ impl Writer {
         draft.payload = payload;
         // The certificate is the authority, so it stands where a leaf would, with no chain.
         let no_chain = Bytes::from_static(&[0x90]);
-        let Emitter { mesh, certificate, key, .. } = &self.emitter;
+        let Emitter {
+            mesh,
+            certificate,
+            key,
+            ..
+        } = &self.emitter;
         let envelope = draft.sign_parts(*mesh, *certificate, &no_chain, key).ok()?;
         Some(Outgoing::new(subject, envelope.into_bytes()))
     }

@@ -19,7 +19,11 @@ pub(crate) struct Control {
 
 impl Control {
     pub(crate) fn beside(first: Arc<dyn Bus>) -> Self {
-        Self { first, second: OnceCell::new(), closing: AtomicBool::new(false) }
+        Self {
+            first,
+            second: OnceCell::new(),
+            closing: AtomicBool::new(false),
+        }
     }
 
     /// The connection, dialled if need be.

@@ -36,7 +36,14 @@ pub struct Draft {
 impl Draft {
     pub(crate) fn new(client: Client, subject: String) -> Self {
         let timeout = client.timeout();
-        Self { client, letter: Letter { subject, ..Letter::default() }, timeout }
+        Self {
+            client,
+            letter: Letter {
+                subject,
+                ..Letter::default()
+            },
+            timeout,
+        }
     }
 
     /// The payload.

@@ -36,7 +36,12 @@ pub(crate) struct Guards {
 
 impl Guards {
     pub(crate) fn new(skew: ClockSkew, floor: Option<Timestamp>) -> Self {
-        Self { skew, floor, groups: Mutex::default(), retired: Mutex::default() }
+        Self {
+            skew,
+            floor,
+            groups: Mutex::default(),
+            retired: Mutex::default(),
+        }
     }
 
     /// The memory for a new subscription.
@@ -69,7 +74,10 @@ impl Guards {
         closing.forget_expired(now);
         if !closing.is_empty() {
             let fresh = || ReplayGuard::new(self.skew, self.floor);
-            retired.entry(scope.clone()).or_insert_with(fresh).absorb(&closing);
+            retired
+                .entry(scope.clone())
+                .or_insert_with(fresh)
+                .absorb(&closing);
         }
     }
 }

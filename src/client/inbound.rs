@@ -55,7 +55,11 @@ impl Shared {
     }
 
     pub(crate) fn scene<'a>(&'a self, now: Timestamp, trust: &'a Arc<TrustState>) -> Scene<'a> {
-        Scene { now, trust, sessions: &self.sessions }
+        Scene {
+            now,
+            trust,
+            sessions: &self.sessions,
+        }
     }
 
     /// Decides one message. `None` when it was refused, or is not a message.
@@ -89,7 +93,10 @@ impl Shared {
         delivery: &Delivery,
         expect: &Expect<'_>,
     ) -> Result<VerifiedEnvelope, Refused> {
-        let silent = |rejection| Refused { rejection, requester: None };
+        let silent = |rejection| Refused {
+            rejection,
+            requester: None,
+        };
         let Some(slot) = self.audit.slot() else {
             // Nothing may happen that is not recorded; what cannot be recorded is only counted.
             count(&self.tally.unaudited);
@@ -109,7 +116,13 @@ impl Shared {
             }
             Expect::Subscription(intake) => {
                 let own: &VerifiedChain = &intake.own;
-                (Route::Subscription { pattern: &intake.pattern, own }, &intake.guard)
+                (
+                    Route::Subscription {
+                        pattern: &intake.pattern,
+                        own,
+                    },
+                    &intake.guard,
+                )
             }
             Expect::Answer { pending, guard } => (Route::Reply(*pending), *guard),
         };
@@ -118,8 +131,9 @@ impl Shared {
             reply: delivery.reply.as_ref().map(|reply| reply.as_str()),
             route,
         };
-        let mut examined =
-            self.verifier.examine(&delivery.payload, &arrival, &scene, guard.as_ref());
+        let mut examined = self
+            .verifier
+            .examine(&delivery.payload, &arrival, &scene, &**guard);
         if let Some(rejection) = paused {
             examined.refuse(rejection);
         }
@@ -128,15 +142,16 @@ impl Shared {
                 examined.refuse(rejection);
             }
         }
-        let verdict =
-            examined.conclude(&mut lock(guard), &mut lock(&self.rates), now);
+        let verdict = examined.conclude(&mut lock(guard), &mut lock(&self.rates), now);
         let spent = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         verdict.with_cost_ns(spent).record(slot)
     }
 
     /// Whether a subject is one of trustmesh's own: such messages never reach handlers.
     fn is_control(&self, subject: &str) -> bool {
-        subject.strip_prefix(self.prefix.as_str()).is_some_and(|rest| rest.starts_with('.'))
+        subject
+            .strip_prefix(self.prefix.as_str())
+            .is_some_and(|rest| rest.starts_with('.'))
     }
 
     fn after_accept(&self, envelope: &VerifiedEnvelope, expect: &Expect<'_>) {

@@ -14,7 +14,6 @@ mod counters;
 mod draft;
 pub(crate) mod floor;
 mod guards;
-pub mod home;
 pub mod identity;
 mod inbound;
 mod message;
@@ -82,6 +81,7 @@ use crate::proto::scope::group_is_valid;
 use crate::proto::subject::Subject;
 use crate::proto::subject::SubjectPattern;
 use crate::proto::time::ClockSkew;
+use crate::proto::time::Timestamp;
 use crate::proto::time::Validity;
 use crate::proto::verify;
 use crate::proto::verify::Pending;
@@ -93,9 +93,10 @@ use audit::Emitter;
 use clock::Clock;
 use control::Control;
 use counters::Tally;
+use floor::ReplayFloor;
 use guards::Guards;
 use guards::ReplayScope;
-use guards::lock;
+use identity::Provenance;
 use inbound::Expect;
 use outbound::Letter;
 use outbound::Requests;
@@ -171,7 +172,7 @@ pub(crate) struct Shared {
     pub(crate) peers: Peers,
     pub(crate) listening: OnceCell<()>,
     pub(crate) tasks: TaskSet,
-    pub(crate) floor: Option<floor::ReplayFloor>,
+    pub(crate) floor: Option<ReplayFloor>,
     guards: Guards,
     refusals: Refusals,
     answering: OnceCell<()>,
@@ -185,7 +186,9 @@ impl Drop for Shared {
     fn drop(&mut self) {
         self.control.begin_closing();
         if let Some(floor) = &self.floor {
-            floor.close();
+            if let Err(error) = floor.close() {
+                tracing::warn!(%error, "the replay floor could not be stored exactly");
+            }
         }
     }
 }
@@ -201,16 +204,26 @@ impl std::fmt::Debug for Client {
 
 impl Client {
     pub(crate) fn start(options: ConnectOptions, bus: Arc<dyn Bus>) -> Result<Self, ConnectError> {
-        let ConnectOptions { identity, skew, clock, prefix, .. } = options;
+        let ConnectOptions {
+            identity,
+            skew,
+            clock,
+            prefix,
+            ..
+        } = options;
         if Subject::parse(&prefix).is_err() || prefix.contains('.') {
             return Err(ConnectError::Prefix);
         }
         let trust = identity.trust.current();
         let now = clock.now()?;
-        let scene = verify::Scene { now, trust: &trust, sessions: &() };
+        let scene = verify::Scene {
+            now,
+            trust: &trust,
+            sessions: &(),
+        };
         let own = verify::accept_chain(identity.grant.clone(), &identity.key, &scene, skew)?;
         let certificate = UnverifiedCertificate::parse(&identity.certificate)?.id();
-        let (floor, since) = floor::open(&identity.provenance, now, skew)?;
+        let (floor, since) = open_floor(&identity.provenance, now, skew)?;
 
         let tally = Arc::new(Tally::default());
         let control = Arc::new(Control::beside(bus.clone()));
@@ -231,7 +244,13 @@ impl Client {
         );
         if trust.root().is_dev() {
             let text = "development mesh: its role keys lie together in one place".to_owned();
-            audit.event(now, AuditEvent::Notice { topic: "dev-mesh".to_owned(), text });
+            audit.event(
+                now,
+                AuditEvent::Notice {
+                    topic: "dev-mesh".to_owned(),
+                    text,
+                },
+            );
         }
         let party = crate::proto::handshake::Party {
             id: identity.id.clone(),
@@ -267,7 +286,11 @@ impl Client {
             services: serve::Services::default(),
             request_timeout: options.request_timeout,
         });
-        let voice = Voice { credential: own, traceparent: None, hops: 0 };
+        let voice = Voice {
+            credential: own,
+            traceparent: None,
+            hops: 0,
+        };
         Ok(Self { shared, voice })
     }
 
@@ -278,7 +301,10 @@ impl Client {
             traceparent: claims.extensions.traceparent.clone(),
             hops: claims.extensions.hops.saturating_add(1),
         };
-        Self { shared: shared.clone(), voice }
+        Self {
+            shared: shared.clone(),
+            voice,
+        }
     }
 
     /// The agent this client is.
@@ -300,8 +326,14 @@ impl Client {
     /// used explicitly, never mixed with its own.
     #[must_use]
     pub fn with(&self, credential: Credential) -> Self {
-        let voice = Voice { credential, ..self.voice.clone() };
-        Self { shared: self.shared.clone(), voice }
+        let voice = Voice {
+            credential,
+            ..self.voice.clone()
+        };
+        Self {
+            shared: self.shared.clone(),
+            voice,
+        }
     }
 
     /// The same client, sending as part of the work that a W3C `traceparent` names.
@@ -312,11 +344,20 @@ impl Client {
     pub fn with_traceparent(&self, traceparent: &str) -> Result<Self, Denied> {
         if !crate::proto::envelope::is_traceparent(traceparent.as_bytes()) {
             let reason = crate::proto::rejection::Malformed::Extension;
-            return Err(Denied(Rejection::Malformed { place: Place::Header, reason }));
+            return Err(Denied(Rejection::Malformed {
+                place: Place::Header,
+                reason,
+            }));
         }
         let bytes = Bytes::copy_from_slice(traceparent.as_bytes());
-        let voice = Voice { traceparent: Some(bytes), ..self.voice.clone() };
-        Ok(Self { shared: self.shared.clone(), voice })
+        let voice = Voice {
+            traceparent: Some(bytes),
+            ..self.voice.clone()
+        };
+        Ok(Self {
+            shared: self.shared.clone(),
+            voice,
+        })
     }
 
     /// Publishes a message. `Ok` means queued.
@@ -333,7 +374,12 @@ impl Client {
         payload: Bytes,
     ) -> Result<(), PublishError> {
         let subject = subject.to_subject().to_string();
-        self.post(Letter { subject, payload, ..Letter::default() }).await
+        self.post(Letter {
+            subject,
+            payload,
+            ..Letter::default()
+        })
+        .await
     }
 
     /// Publishes a message with application headers, which travel signed inside the envelope.
@@ -349,7 +395,13 @@ impl Client {
     ) -> Result<(), PublishError> {
         let subject = subject.to_subject().to_string();
         let headers = Some(headers);
-        self.post(Letter { subject, headers, payload, ..Letter::default() }).await
+        self.post(Letter {
+            subject,
+            headers,
+            payload,
+            ..Letter::default()
+        })
+        .await
     }
 
     /// Publishes a message whose answers shall go to `reply`, which must be below this agent's own
@@ -368,7 +420,13 @@ impl Client {
     ) -> Result<(), PublishError> {
         let subject = subject.to_subject().to_string();
         let reply = Some(reply.to_subject().to_string());
-        self.post(Letter { subject, reply, payload, ..Letter::default() }).await
+        self.post(Letter {
+            subject,
+            reply,
+            payload,
+            ..Letter::default()
+        })
+        .await
     }
 
     /// [`publish_with_reply`](Self::publish_with_reply), with application headers.
@@ -386,7 +444,14 @@ impl Client {
         let subject = subject.to_subject().to_string();
         let reply = Some(reply.to_subject().to_string());
         let headers = Some(headers);
-        self.post(Letter { subject, reply, headers, payload, ..Letter::default() }).await
+        self.post(Letter {
+            subject,
+            reply,
+            headers,
+            payload,
+            ..Letter::default()
+        })
+        .await
     }
 
     /// Sends a request and waits for its one verified answer.
@@ -405,7 +470,15 @@ impl Client {
         payload: Bytes,
     ) -> Result<Message, RequestError> {
         let subject = subject.to_subject().to_string();
-        self.ask(Letter { subject, payload, ..Letter::default() }, self.timeout()).await
+        self.ask(
+            Letter {
+                subject,
+                payload,
+                ..Letter::default()
+            },
+            self.timeout(),
+        )
+        .await
     }
 
     /// [`request`](Self::request), with application headers.
@@ -421,7 +494,16 @@ impl Client {
     ) -> Result<Message, RequestError> {
         let subject = subject.to_subject().to_string();
         let headers = Some(headers);
-        self.ask(Letter { subject, headers, payload, ..Letter::default() }, self.timeout()).await
+        self.ask(
+            Letter {
+                subject,
+                headers,
+                payload,
+                ..Letter::default()
+            },
+            self.timeout(),
+        )
+        .await
     }
 
     /// Sends a request made with `async_nats`'s builder.
@@ -546,12 +628,7 @@ impl Client {
     ///
     /// [`Denied`] when the peer is unknown, or the scope, the time or the depth exceed what this
     /// client holds. Nothing is clipped silently.
-    pub fn delegate(
-        &self,
-        peer: &AgentId,
-        scope: Scope,
-        ttl: Duration,
-    ) -> Result<Chain, Denied> {
+    pub fn delegate(&self, peer: &AgentId, scope: Scope, ttl: Duration) -> Result<Chain, Denied> {
         let depth = self.voice.credential.chain().leaf().remaining();
         let Some(depth) = depth.checked_sub(1) else {
             let (place, reason) = (Place::Chain, DepthExceeded::Remaining);
@@ -582,9 +659,16 @@ impl Client {
             place: Place::Chain,
             reason: crate::proto::rejection::Malformed::Lifetime,
         })?;
-        let nonce = random()
-            .map_err(|_| Rejection::Internal { reason: crate::proto::rejection::Internal::Random })?;
-        let draft = LinkDraft { holder, validity, remaining: depth, scope, nonce };
+        let nonce = random().map_err(|_| Rejection::Internal {
+            reason: crate::proto::rejection::Internal::Random,
+        })?;
+        let draft = LinkDraft {
+            holder,
+            validity,
+            remaining: depth,
+            scope,
+            nonce,
+        };
         let chain = self.voice.credential.delegate(&draft)?;
         trust.policy().check_lifetimes(&chain)?;
         Ok(chain)
@@ -616,15 +700,13 @@ impl Client {
     ) -> Result<Subscriber, SubscribeError> {
         let shared = &self.shared;
         let invalid = SubscribeErrorKind::InvalidSubject;
-        let pattern = SubjectPattern::parse(subject).map_err(|e| {
-            SubscribeError::with_source(invalid, e)
-        })?;
+        let pattern =
+            SubjectPattern::parse(subject).map_err(|e| SubscribeError::with_source(invalid, e))?;
         if group.as_deref().is_some_and(|group| !group_is_valid(group)) {
             return Err(SubscribeError::new(SubscribeErrorKind::InvalidQueueName));
         }
-        let denied = |rejection| {
-            SubscribeError::with_source(SubscribeErrorKind::Other, Denied(rejection))
-        };
+        let denied =
+            |rejection| SubscribeError::with_source(SubscribeErrorKind::Other, Denied(rejection));
         let inbox = shared.is_own_inbox_pattern(&pattern);
         let credential = &self.voice.credential;
         if !inbox {
@@ -635,11 +717,37 @@ impl Client {
         }
         shared.listen().await;
         let raw = shared.bus.subscribe(subject.clone(), group.clone()).await?;
-        let scope = ReplayScope { pattern: pattern.as_str().to_owned(), group };
+        let scope = ReplayScope {
+            pattern: pattern.as_str().to_owned(),
+            group,
+        };
         let guard = shared.guards.open(&scope);
         let own = credential.chain().clone();
-        let intake = Intake { pattern, own, scope, guard, inbox };
+        let intake = Intake {
+            pattern,
+            own,
+            scope,
+            guard,
+            inbox,
+        };
         Ok(Subscriber::new(raw, shared.clone(), intake))
+    }
+}
+
+/// The replay floor of an identity: what was issued at or before it may have been accepted by an
+/// earlier run.
+fn open_floor(
+    provenance: &Provenance,
+    now: Timestamp,
+    skew: ClockSkew,
+) -> Result<(Option<ReplayFloor>, Option<Timestamp>), ConnectError> {
+    match provenance {
+        Provenance::Fresh => Ok((None, None)),
+        Provenance::Loaded => Ok((None, Some(now.plus(skew.as_millis())))),
+        Provenance::Stateful(path) => {
+            let (floor, since) = ReplayFloor::open(path, now, skew)?;
+            Ok((Some(floor), Some(since)))
+        }
     }
 }
 
@@ -686,7 +794,13 @@ impl Shared {
         if self.redials_seen.swap(redials, Relaxed) != redials {
             let Ok(now) = self.clock.now() else { return };
             let text = format!("the bus connection died and was replaced ({redials} in all)");
-            self.audit.event(now, AuditEvent::Notice { topic: "redial".to_owned(), text });
+            self.audit.event(
+                now,
+                AuditEvent::Notice {
+                    topic: "redial".to_owned(),
+                    text,
+                },
+            );
         }
     }
 }

@@ -60,7 +60,11 @@ pub(crate) struct Sealed {
 impl Sealed {
     /// What its answer has to match.
     pub(crate) fn pending(&self, audience: Option<KeyBytes>) -> Pending {
-        Pending { request: self.id, subject: self.subject.clone(), audience }
+        Pending {
+            request: self.id,
+            subject: self.subject.clone(),
+            audience,
+        }
     }
 }
 
@@ -148,7 +152,10 @@ impl Requests {
     }
 
     fn get(&self, reply: &str, now: Timestamp) -> Option<Answerable> {
-        self.by_reply.get(reply).filter(|found| now < found.until).cloned()
+        self.by_reply
+            .get(reply)
+            .filter(|found| now < found.until)
+            .cloned()
     }
 }
 
@@ -171,7 +178,10 @@ impl Client {
         let subject = Subject::parse(&letter.subject).map_err(|_| SendFault::Subject)?;
         let reply = letter.reply.as_deref().map(Subject::parse).transpose();
         let reply = reply.map_err(|_| SendFault::Subject)?;
-        if reply.as_ref().is_some_and(|reply| !self.is_own_inbox(reply)) {
+        if reply
+            .as_ref()
+            .is_some_and(|reply| !self.is_own_inbox(reply))
+        {
             return Err(SendFault::Subject);
         }
         let headers = app_headers(letter.headers.as_ref());
@@ -202,17 +212,30 @@ impl Client {
         let scene = shared.scene(now, &trust);
         let credential = &self.voice.credential;
         let (audience, ttl) = (draft.audience.as_ref(), draft.ttl_ms);
-        verify::check_send(credential, draft.action, &duty, audience, ttl, &scene, shared.skew)?;
+        verify::check_send(
+            credential,
+            draft.action,
+            &duty,
+            audience,
+            ttl,
+            &scene,
+            shared.skew,
+        )?;
         seal_draft(&draft, credential)
     }
 
     fn draft(&self, subject: Subject, now: Timestamp) -> Result<EnvelopeDraft, Rejection> {
         let mut mid = [0; 16];
-        getrandom::fill(&mut mid)
-            .map_err(|_| Rejection::Internal { reason: Internal::Random })?;
+        getrandom::fill(&mut mid).map_err(|_| Rejection::Internal {
+            reason: Internal::Random,
+        })?;
         let mut draft = EnvelopeDraft::new(MessageId(mid), now, Action::Publish, subject);
         let traceparent = self.voice.traceparent.clone();
-        draft.extensions = Extensions { epochs: None, traceparent, hops: self.voice.hops };
+        draft.extensions = Extensions {
+            epochs: None,
+            traceparent,
+            hops: self.voice.hops,
+        };
         Ok(draft)
     }
 
@@ -245,11 +268,18 @@ impl Client {
     }
 
     fn check_size(&self, letter: &Letter, headers: &[(String, String)]) -> Result<(), SendFault> {
-        let headers: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let headers: usize = headers
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
         let grants: usize = letter.grants.iter().map(Bytes::len).sum();
         let size = letter.payload.len() + headers + grants;
         let most = self.max_payload();
-        if size <= most { Ok(()) } else { Err(SendFault::TooLarge { size, most }) }
+        if size <= most {
+            Ok(())
+        } else {
+            Err(SendFault::TooLarge { size, most })
+        }
     }
 
     pub(crate) fn is_own_inbox(&self, reply: &Subject) -> bool {
@@ -258,7 +288,11 @@ impl Client {
 
     /// A new subject below this agent's own inbox, for answers.
     pub fn new_inbox(&self) -> String {
-        format!("{}.{}", inbox_prefix(&self.shared.identity.key()), self.shared.token())
+        format!(
+            "{}.{}",
+            inbox_prefix(&self.shared.identity.key()),
+            self.shared.token()
+        )
     }
 }
 
@@ -270,8 +304,18 @@ fn seal_draft(
     let id = envelope.id();
     let subject = super::message::bus_subject(&draft.subject);
     let reply: Option<BusSubject> = draft.reply.as_ref().map(super::message::bus_subject);
-    let outgoing = Outgoing { subject, reply, headers: None, payload: envelope.into_bytes() };
-    Ok(Sealed { outgoing, id, subject: draft.subject.clone(), at: draft.issued })
+    let outgoing = Outgoing {
+        subject,
+        reply,
+        headers: None,
+        payload: envelope.into_bytes(),
+    };
+    Ok(Sealed {
+        outgoing,
+        id,
+        subject: draft.subject.clone(),
+        at: draft.issued,
+    })
 }
 
 /// Application headers travel inside the envelope, every value of every name.
@@ -281,7 +325,9 @@ fn app_headers(map: Option<&HeaderMap>) -> Vec<(String, String)> {
         .iter()
         .flat_map(|(name, values)| {
             let name: &str = name.as_ref();
-            values.iter().map(move |value| (name.to_owned(), value.as_str().to_owned()))
+            values
+                .iter()
+                .map(move |value| (name.to_owned(), value.as_str().to_owned()))
         })
         .collect();
     // The map has no order among names; a fixed one makes equal messages equal. The sort is

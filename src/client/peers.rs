@@ -62,7 +62,11 @@ pub(crate) struct PerSecond {
 
 impl PerSecond {
     pub(crate) fn new(most: u32) -> Self {
-        Self { most, left: AtomicU32::new(most), since: Mutex::new(Instant::now()) }
+        Self {
+            most,
+            left: AtomicU32::new(most),
+            since: Mutex::new(Instant::now()),
+        }
     }
 
     /// Takes a token, when there is one.
@@ -72,7 +76,9 @@ impl PerSecond {
             *since = Instant::now();
             self.left.store(self.most, Relaxed);
         }
-        self.left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok()
+        self.left
+            .fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1))
+            .is_ok()
     }
 }
 
@@ -112,14 +118,19 @@ impl Shared {
     /// Begins to answer handshakes, once.
     pub(crate) async fn listen(self: &Arc<Self>) {
         let listening = self.listening.get_or_try_init(|| async {
-            let bus = self.control.bus().await.map_err(|error| error.to_string())?;
+            let bus = self
+                .control
+                .bus()
+                .await
+                .map_err(|error| error.to_string())?;
             let instance = self.peers.instance();
             for instance in [None, Some(&instance)] {
                 let subject =
                     handshake::handshake_subject(&self.prefix, &self.identity.id, instance);
                 let raw = bus.subscribe(Subject::from(subject), None).await;
                 let raw = raw.map_err(|error| error.to_string())?;
-                self.tasks.spawn(answer_handshakes(raw, bus.clone(), Arc::downgrade(self)));
+                self.tasks
+                    .spawn(answer_handshakes(raw, bus.clone(), Arc::downgrade(self)));
             }
             Ok::<_, String>(())
         });
@@ -143,7 +154,9 @@ impl Shared {
                 peer: peer.to_owned(),
                 role,
                 until: outcome.ok().map(|session| session.until.as_millis()),
-                class: outcome.err().map(|rejection| rejection.class().name().to_owned()),
+                class: outcome
+                    .err()
+                    .map(|rejection| rejection.class().name().to_owned()),
                 code: outcome.err().map(|rejection| rejection.code()),
             },
         );
@@ -181,7 +194,9 @@ impl Shared {
         &self,
         frame: &bytes::Bytes,
     ) -> Result<(Option<Session>, bytes::Bytes), Rejection> {
-        let overloaded = Rejection::Overloaded { reason: Overloaded::Handshakes };
+        let overloaded = Rejection::Overloaded {
+            reason: Overloaded::Handshakes,
+        };
         let (now, trust) = self.moment()?;
         if handshake::step(frame)? == 1 {
             if !self.peers.hellos.take() {
@@ -204,7 +219,9 @@ impl Shared {
 
 async fn answer_handshakes(mut raw: BusSubscriber, bus: Arc<dyn Bus>, shared: Weak<Shared>) {
     while let Some(delivery) = raw.next().await {
-        let Some(shared) = shared.upgrade() else { return };
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
         if delivery.status.is_some() {
             continue;
         }
@@ -219,7 +236,9 @@ async fn answer_handshakes(mut raw: BusSubscriber, bus: Arc<dyn Bus>, shared: We
 
 fn random<const N: usize>() -> Result<[u8; N], Rejection> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|_| Rejection::Internal { reason: Internal::Random })?;
+    getrandom::fill(&mut bytes).map_err(|_| Rejection::Internal {
+        reason: Internal::Random,
+    })?;
     Ok(bytes)
 }
 
@@ -275,7 +294,9 @@ impl Client {
             Err(error) => {
                 let rejection = match error {
                     HandshakeError::Refused(rejection) => *rejection,
-                    _ => Rejection::HandshakeFailed { reason: HandshakeFailed::Refused },
+                    _ => Rejection::HandshakeFailed {
+                        reason: HandshakeFailed::Refused,
+                    },
                 };
                 shared.session_event(peer.as_str(), SessionRole::Initiator, Err(rejection));
             }
@@ -291,17 +312,25 @@ impl Client {
     ) -> Result<Session, HandshakeError> {
         let shared = &self.shared;
         let failed = |error: String| HandshakeError::Bus(error);
-        let bus = shared.control.bus().await.map_err(|e| failed(e.to_string()))?;
-        let inbox =
-            format!("{}.hs.{}", inbox_prefix(&shared.identity.key()), shared.token());
+        let bus = shared
+            .control
+            .bus()
+            .await
+            .map_err(|e| failed(e.to_string()))?;
+        let inbox = format!(
+            "{}.hs.{}",
+            inbox_prefix(&shared.identity.key()),
+            shared.token()
+        );
         let raw = bus.subscribe(Subject::from(inbox.clone()), None).await;
         let mut raw = raw.map_err(|e| failed(e.to_string()))?;
-        let (initiator, hello) =
-            Initiator::hello(shared.party(), peer.clone(), key, random()?);
+        let (initiator, hello) = Initiator::hello(shared.party(), peer.clone(), key, random()?);
         let subject = handshake::handshake_subject(&shared.prefix, peer, instance.as_ref());
         let hello = Outgoing::new(subject, hello).with_reply(inbox.clone());
         let send = |outgoing| async {
-            bus.publish(outgoing).await.map_err(|e| HandshakeError::Bus(e.to_string()))
+            bus.publish(outgoing)
+                .await
+                .map_err(|e| HandshakeError::Bus(e.to_string()))
         };
         send(hello.clone()).await?;
         let mut awaiting: Vec<AwaitingConfirm> = Vec::new();
@@ -314,7 +343,9 @@ impl Client {
             let frame = &delivery.payload;
             match handshake::step(frame) {
                 Ok(2) if awaiting.len() < CHALLENGES_MAX => {
-                    let Ok((next, instance, proof)) = initiator.answer(frame) else { continue };
+                    let Ok((next, instance, proof)) = initiator.answer(frame) else {
+                        continue;
+                    };
                     awaiting.push(next);
                     let subject =
                         handshake::handshake_subject(&shared.prefix, peer, Some(&instance));
@@ -323,8 +354,9 @@ impl Client {
                 Ok(4) => {
                     let (now, trust) = shared.moment()?;
                     let scene = shared.scene(now, &trust);
-                    let mut confirmed =
-                        awaiting.iter().map(|state| state.confirm(frame, &scene, shared.skew));
+                    let mut confirmed = awaiting
+                        .iter()
+                        .map(|state| state.confirm(frame, &scene, shared.skew));
                     if let Some(session) = confirmed.find_map(Result::ok) {
                         return Ok(session);
                     }

@@ -47,7 +47,11 @@ impl SessionHint {
             return None;
         }
         let agent = read_agent(&mut r).ok()?;
-        let hint = Self { agent, key: r.key().ok()?, instance: r.bin_of().ok()? };
+        let hint = Self {
+            agent,
+            key: r.key().ok()?,
+            instance: r.bin_of().ok()?,
+        };
         r.finish().ok()?;
         Some(hint)
     }
@@ -84,8 +88,12 @@ async fn send_refusals(mut queue: mpsc::Receiver<Refused>, shared: Weak<Shared>)
     let mut told: HashMap<KeyBytes, u32> = HashMap::new();
     let mut since = Instant::now();
     while let Some(refused) = queue.recv().await {
-        let Some(shared) = shared.upgrade() else { return };
-        let Some(requester) = &refused.requester else { continue };
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        let Some(requester) = &refused.requester else {
+            continue;
+        };
         if since.elapsed() >= Duration::from_secs(1) {
             told.clear();
             since = Instant::now();
@@ -97,15 +105,25 @@ async fn send_refusals(mut queue: mpsc::Receiver<Refused>, shared: Weak<Shared>)
         }
         let payload = if verify::asks_for_session(&refused.rejection) {
             let (agent, key) = (shared.identity.id.clone(), shared.identity.key());
-            SessionHint { agent, key, instance: shared.peers.instance() }.encode()
+            SessionHint {
+                agent,
+                key,
+                instance: shared.peers.instance(),
+            }
+            .encode()
         } else {
             Bytes::new()
         };
-        let voice =
-            Voice { credential: shared.own.clone(), traceparent: None, hops: 0 };
+        let voice = Voice {
+            credential: shared.own.clone(),
+            traceparent: None,
+            hops: 0,
+        };
         let client = Client { shared, voice };
         // Without SERVE on the subject no refusal can be signed, and none is sent.
-        let Ok(outgoing) = client.seal_refusal(requester, payload) else { continue };
+        let Ok(outgoing) = client.seal_refusal(requester, payload) else {
+            continue;
+        };
         if client.shared.bus.publish(outgoing).await.is_ok() {
             count(&client.shared.tally.refusals_sent);
         }

@@ -41,7 +41,10 @@ impl Client {
             }
         }
         if is_refusal(&answer) {
-            return Err(RequestError::with_source(RequestErrorKind::Other, RefusedByPeer));
+            return Err(RequestError::with_source(
+                RequestErrorKind::Other,
+                RefusedByPeer,
+            ));
         }
         Ok(answer)
     }
@@ -76,12 +79,18 @@ impl Client {
                 let kind = RequestErrorKind::NoResponders;
                 Err(RequestError::with_source(kind, "no responders"))
             }
-            Ok(None) => {
-                Err(RequestError::with_source(RequestErrorKind::Other, crate::bus::Closed))
-            }
+            Ok(None) => Err(RequestError::with_source(
+                RequestErrorKind::Other,
+                crate::bus::Closed,
+            )),
             Err(_) => {
-                let source = NoAnswer { refused: open.refused() };
-                Err(RequestError::with_source(RequestErrorKind::TimedOut, source))
+                let source = NoAnswer {
+                    refused: open.refused(),
+                };
+                Err(RequestError::with_source(
+                    RequestErrorKind::TimedOut,
+                    source,
+                ))
             }
         }
     }
@@ -107,9 +116,8 @@ fn session_hint(answer: &Message) -> Option<SessionHint> {
     }
     let payload: &Bytes = answer.verified().payload();
     // The hint must name the agent that signed it: nobody can send us to somebody else.
-    SessionHint::parse(payload).filter(|hint| {
-        hint.agent == *answer.sender() && hint.key == answer.verified().sender_key()
-    })
+    SessionHint::parse(payload)
+        .filter(|hint| hint.agent == *answer.sender() && hint.key == answer.verified().sender_key())
 }
 
 /// Answers to `request` arrive on one subscription, apart from the user's own inboxes.
@@ -122,9 +130,16 @@ impl Shared {
     async fn await_answers(self: &Arc<Self>) -> Result<(), SubscribeError> {
         let begin = || async {
             let pattern = format!("{}.*", answers_prefix(self));
-            let raw = self.bus.subscribe(Subject::from(pattern.clone()), None).await?;
-            let guard = self.guards.open(&ReplayScope { pattern, group: None });
-            self.tasks.spawn(answers::receive_answers(raw, Arc::downgrade(self), guard));
+            let raw = self
+                .bus
+                .subscribe(Subject::from(pattern.clone()), None)
+                .await?;
+            let guard = self.guards.open(&ReplayScope {
+                pattern,
+                group: None,
+            });
+            self.tasks
+                .spawn(answers::receive_answers(raw, Arc::downgrade(self), guard));
             Ok(())
         };
         self.answering.get_or_try_init(begin).await.map(|()| ())

@@ -137,7 +137,10 @@ where
     let mut services = lock(&shared.services.0);
     services.retain(|(_, task)| !task.is_finished());
     services.push((drain, handle));
-    Service { stop: Some(stop), done }
+    Service {
+        stop: Some(stop),
+        done,
+    }
 }
 
 async fn run<H, F, E>(
@@ -171,7 +174,9 @@ async fn run<H, F, E>(
             continue;
         };
         // The semaphore is never closed, so a permit always comes.
-        let Ok(permit) = limit.clone().acquire_owned().await else { break };
+        let Ok(permit) = limit.clone().acquire_owned().await else {
+            break;
+        };
         let handler = handler.clone();
         crew.spawn(async move {
             dispatch(message, handler).await;
@@ -195,7 +200,9 @@ where
     count(&shared.tally.handler_runs);
     let asked = message.reply.is_some();
     let (back, reply) = (message.client(), message.reply.clone());
-    let ran = AssertUnwindSafe(async { handler(message.clone()).await }).catch_unwind().await;
+    let ran = AssertUnwindSafe(async { handler(message.clone()).await })
+        .catch_unwind()
+        .await;
     let answer = match ran {
         Ok(answer) => answer,
         Err(_) => {
@@ -204,11 +211,14 @@ where
             return;
         }
     };
-    let Some(reply) = reply.filter(|_| asked) else { return };
+    let Some(reply) = reply.filter(|_| asked) else {
+        return;
+    };
     let sent = match answer {
         Ok(payload) => back.publish(reply, payload).await,
         Err(error) => {
-            back.publish_with_headers(reply, error_headers(&error.to_string()), Bytes::new()).await
+            back.publish_with_headers(reply, error_headers(&error.to_string()), Bytes::new())
+                .await
         }
     };
     if let Err(error) = sent {
@@ -218,8 +228,11 @@ where
 
 fn error_headers(text: &str) -> HeaderMap {
     // A header is one line.
-    let line: String =
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1024).collect();
+    let line: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(1024)
+        .collect();
     let mut headers = HeaderMap::new();
     headers.insert(ERROR_HEADER, line.as_str());
     headers.insert(ERROR_CODE_HEADER, "500");
@@ -228,7 +241,9 @@ fn error_headers(text: &str) -> HeaderMap {
 
 fn recheck(shared: &Shared, message: &Message) -> Result<(), Rejection> {
     let (now, trust) = shared.moment()?;
-    message.verified().recheck(&shared.scene(now, &trust), shared.skew)
+    message
+        .verified()
+        .recheck(&shared.scene(now, &trust), shared.skew)
 }
 
 /// The message will not be handled after all.
@@ -240,7 +255,13 @@ fn withdraw(shared: &Shared, message: &Message, rejection: Rejection) {
 
 fn panicked(shared: &Shared, message: &Message) {
     tracing::error!(agent = %shared.identity.id, subject = %message.subject, "a handler panicked");
-    event(shared, message, Rejection::Internal { reason: Internal::Handler });
+    event(
+        shared,
+        message,
+        Rejection::Internal {
+            reason: Internal::Handler,
+        },
+    );
 }
 
 fn event(shared: &Shared, message: &Message, rejection: Rejection) {

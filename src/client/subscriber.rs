@@ -51,7 +51,14 @@ pub(crate) struct Intake {
 
 impl Subscriber {
     pub(crate) fn new(raw: BusSubscriber, shared: Arc<Shared>, intake: Intake) -> Self {
-        Self { raw: Some(raw), shared, intake, left: None, yielded: 0, counts_runs: true }
+        Self {
+            raw: Some(raw),
+            shared,
+            intake,
+            left: None,
+            yielded: 0,
+            counts_runs: true,
+        }
     }
 
     /// Ends the subscription. Messages already received still come out.
@@ -75,7 +82,11 @@ impl Subscriber {
     /// [`UnsubscribeError`] when the connection is gone.
     pub async fn unsubscribe_after(&mut self, count: u64) -> Result<(), UnsubscribeError> {
         self.left = Some(count.saturating_sub(self.yielded));
-        if self.left == Some(0) { self.unsubscribe().await } else { Ok(()) }
+        if self.left == Some(0) {
+            self.unsubscribe().await
+        } else {
+            Ok(())
+        }
     }
 
     /// Ends the subscription; what the server had already sent still comes out.
@@ -100,14 +111,18 @@ impl Stream for Subscriber {
             // Dropping the bus's subscription unsubscribes.
             this.raw = None;
         }
-        let Some(raw) = &mut this.raw else { return Poll::Ready(None) };
+        let Some(raw) = &mut this.raw else {
+            return Poll::Ready(None);
+        };
         for _ in 0..REFUSALS_PER_POLL {
             let Some(delivery) = ready!(raw.poll_next_unpin(cx)) else {
                 this.raw = None;
                 return Poll::Ready(None);
             };
             let expect = Expect::Subscription(&this.intake);
-            let Some(envelope) = this.shared.receive(delivery, &expect) else { continue };
+            let Some(envelope) = this.shared.receive(delivery, &expect) else {
+                continue;
+            };
             this.yielded += 1;
             this.left = this.left.map(|left| left.saturating_sub(1));
             if this.counts_runs {

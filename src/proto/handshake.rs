@@ -187,10 +187,7 @@ impl Initiator {
     /// # Errors
     ///
     /// `Malformed` or `HandshakeFailed`.
-    pub fn answer(
-        &self,
-        frame: &Bytes,
-    ) -> Result<(AwaitingConfirm, Instance, Bytes), Rejection> {
+    pub fn answer(&self, frame: &Bytes) -> Result<(AwaitingConfirm, Instance, Bytes), Rejection> {
         let body = read_unsigned(2, frame)?;
         let challenge = Challenge::parse(&body)?;
         if challenge.hello != Tag::Hello.digest(&self.hello) {
@@ -257,7 +254,12 @@ impl AwaitingConfirm {
         if until <= scene.now {
             return Err(failed(HandshakeFailed::Cookie));
         }
-        Ok(Session { peer: self.peer.clone(), key: self.peer_key, until, id })
+        Ok(Session {
+            peer: self.peer.clone(),
+            key: self.peer_key,
+            until,
+            id,
+        })
     }
 }
 

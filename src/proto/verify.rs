@@ -160,12 +160,12 @@ impl Verifier {
     }
 
     /// The pure part: everything that changes nothing.
-    pub fn examine(
+    pub(crate) fn examine(
         &self,
         frame: &Bytes,
         arrival: &Arrival<'_>,
         scene: &Scene<'_>,
-        guard: &ReplayGuard,
+        guard: &dyn LookUp,
     ) -> Examined {
         let mut facts = Decision {
             at: scene.now,
@@ -708,6 +708,17 @@ impl Examined {
             outcome,
             decision: self.facts,
         }
+    }
+
+    /// When the message was issued, if it is still to be accepted.
+    pub(crate) fn issued(&self) -> Option<Timestamp> {
+        let checked = self.outcome.as_ref().ok()?;
+        Some(checked.sighting.issued)
+    }
+
+    /// Refuses the message for a reason found outside.
+    pub(crate) fn refuse(&mut self, rejection: Rejection) {
+        self.outcome = Err(rejection.into());
     }
 }
 
