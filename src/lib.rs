@@ -1,5 +1,6 @@
 //! A zero-trust bus for agents.
 
+pub mod audit;
 pub mod bus;
 pub mod client;
 pub mod error;

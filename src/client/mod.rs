@@ -8,6 +8,7 @@
 
 mod answers;
 pub mod audit;
+pub(crate) mod audit_reader;
 pub mod clock;
 mod control;
 mod counters;

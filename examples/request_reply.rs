@@ -1,0 +1,51 @@
+//! A request and its answer, both signed and both verified.
+//!
+//! ```text
+//! cargo run --example request_reply
+//! ```
+
+use bytes::Bytes;
+use trustmesh::ConnectOptions;
+use trustmesh::Message;
+use trustmesh::bus::memory::MemoryBus;
+use trustmesh::services::authority::Authority;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut mesh = Authority::dev("request-reply")?;
+    let shouter = mesh.agent("tools/shout", ["sub:tools.shout", "serve:tools.shout"])?;
+    let planner = mesh.agent("planner", ["req:tools.>"])?;
+
+    let bus = MemoryBus::new();
+    let shouter = ConnectOptions::new(shouter)
+        .connect_bus(bus.connect())
+        .await?;
+    let planner = ConnectOptions::new(planner)
+        .connect_bus(bus.connect())
+        .await?;
+
+    let shout = |message: Message| async move {
+        let text = std::str::from_utf8(&message.payload)?.to_uppercase();
+        println!("{} asks on {}", message.sender(), message.subject);
+        Ok::<_, std::str::Utf8Error>(Bytes::from(text))
+    };
+    let service = shouter.serve("tools.shout", shout).await?;
+
+    // Both sides prove themselves first; a policy can demand it.
+    let session = planner.handshake(shouter.id()).await?;
+    println!("session with {} until {}", session.peer, session.until);
+
+    let answer = planner.request("tools.shout", "hello".into()).await?;
+    println!("{} answers {:?}", answer.sender(), answer.payload);
+
+    // Nobody granted the planner anything outside tools.>.
+    let refused = planner.request("store.read", "x".into()).await;
+    println!(
+        "store.read: {}",
+        refused.err().map_or("sent".to_owned(), |e| e.to_string())
+    );
+
+    service.stop().await;
+    planner.drain().await?;
+    Ok(())
+}
