@@ -122,7 +122,7 @@ pub trait Bus: fmt::Debug + Send + Sync + 'static {
 }
 
 /// A message as the bus handed it over: every field is the bus's word, nothing is verified.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Delivery {
     /// Where the bus says the message was published.
     pub subject: Subject,
@@ -139,7 +139,7 @@ pub struct Delivery {
 }
 
 /// A message on its way to the bus.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Outgoing {
     /// Where to; a wildcard in it is delivered like any other character.
     pub subject: Subject,
@@ -149,6 +149,27 @@ pub struct Outgoing {
     pub headers: Option<HeaderMap>,
     /// The bytes.
     pub payload: Bytes,
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("subject", &self.subject)
+            .field("reply", &self.reply)
+            .field("payload_len", &self.payload.len())
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outgoing")
+            .field("subject", &self.subject)
+            .field("reply", &self.reply)
+            .field("payload_len", &self.payload.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Outgoing {

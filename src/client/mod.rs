@@ -106,6 +106,12 @@ use refusals::Refusals;
 use subscriber::Intake;
 use task::TaskSet;
 
+/// How long draining waits for running handlers.
+const HANDLERS_MAY_TAKE: Duration = Duration::from_secs(30);
+
+/// How long draining waits for the bus to take the audit.
+const AUDIT_MAY_TAKE: Duration = Duration::from_secs(5);
+
 /// A client of a verified bus, to be used where `async_nats::Client` was.
 ///
 /// Everything it sends is signed under its credential, everything it receives has been verified.
@@ -562,15 +568,27 @@ impl Client {
     }
 
     /// Drains the connection: subscriptions end after what they have received, services finish
-    /// their handlers, the audit is handed to the bus. Further commands fail.
+    /// their handlers (30 s at most), the audit is handed to the bus (5 s at most). Further
+    /// commands fail.
     ///
     /// # Errors
     ///
     /// As in `async_nats`, when the connection is gone.
     pub async fn drain(&self) -> Result<(), crate::bus::DrainError> {
-        self.shared.services.stop().await;
-        let drained = self.shared.bus.drain().await;
-        self.shared.audit.flush().await;
+        let shared = &self.shared;
+        if tokio::time::timeout(HANDLERS_MAY_TAKE, shared.services.stop())
+            .await
+            .is_err()
+        {
+            tracing::warn!(agent = %shared.identity.id, "handlers did not end; draining without");
+        }
+        let drained = shared.bus.drain().await;
+        if tokio::time::timeout(AUDIT_MAY_TAKE, shared.audit.flush())
+            .await
+            .is_err()
+        {
+            tracing::warn!(agent = %shared.identity.id, "the bus does not take the audit");
+        }
         drained
     }
 

@@ -18,7 +18,9 @@ use crate::proto::envelope::Extensions;
 use crate::proto::envelope::inbox_prefix;
 use crate::proto::identity::KeyBytes;
 use crate::proto::limits::RESERVE;
+use crate::proto::rejection::ChainBroken;
 use crate::proto::rejection::Internal;
+use crate::proto::rejection::Place;
 use crate::proto::rejection::Rejection;
 use crate::proto::replay::MessageId;
 use crate::proto::scope::Action;
@@ -37,7 +39,7 @@ const ANSWERABLE_MS: u64 = 10 * 60_000;
 const ANSWERABLE_MAX: usize = 65_536;
 
 /// A message before it is signed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Letter {
     pub(crate) subject: String,
     pub(crate) reply: Option<String>,
@@ -47,6 +49,16 @@ pub(crate) struct Letter {
     pub(crate) grants: Vec<Bytes>,
     pub(crate) ttl_ms: Option<u32>,
     pub(crate) payload_type: &'static str,
+}
+
+impl std::fmt::Debug for Letter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Neither payload nor headers: drafts are printed into logs.
+        f.debug_struct("Letter")
+            .field("subject", &self.subject)
+            .field("payload_len", &self.payload.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// A signed message.
@@ -211,6 +223,11 @@ impl Client {
         }
         let scene = shared.scene(now, &trust);
         let credential = &self.voice.credential;
+        if credential.key().public() != shared.identity.key.public() {
+            // Answers could not be told to be ours, and receivers would refuse the reply subject.
+            let (place, reason) = (Place::Chain, ChainBroken::NotOurs);
+            return Err(Rejection::ChainBroken { place, reason }.into());
+        }
         let (audience, ttl) = (draft.audience.as_ref(), draft.ttl_ms);
         verify::check_send(
             credential,

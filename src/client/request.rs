@@ -23,30 +23,37 @@ use crate::bus::SubscribeError;
 use crate::error::NoAnswer;
 use crate::error::RefusedByPeer;
 use crate::proto::envelope::inbox_prefix;
+use crate::proto::handshake::Instance;
 use crate::proto::names::PAYLOAD_REFUSAL;
+
+/// Members of a queue group a single request shakes hands with.
+const MEETINGS_MAX: usize = 16;
 
 impl Client {
     /// Sends a request and waits for its answer. A peer that asks for a session first gets one,
-    /// and the request is sent once more.
+    /// and the request is sent again; in a queue group several members may ask, each once.
     pub(crate) async fn ask(
         &self,
         letter: Letter,
         timeout: Option<Duration>,
     ) -> Result<Message, RequestError> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        let mut answer = self.ask_once(letter.clone(), deadline).await?;
-        if let Some(hint) = session_hint(&answer) {
-            if self.shared.party().id != hint.agent && self.meet(hint, deadline).await {
-                answer = self.ask_once(letter, deadline).await?;
+        let mut met: Vec<Instance> = Vec::new();
+        loop {
+            let answer = self.ask_once(letter.clone(), deadline).await?;
+            if !is_refusal(&answer) {
+                return Ok(answer);
+            }
+            let refused = || RequestError::with_source(RequestErrorKind::Other, RefusedByPeer);
+            let hint = session_hint(&answer).ok_or_else(refused)?;
+            if met.contains(&hint.instance) || met.len() >= MEETINGS_MAX {
+                return Err(refused());
+            }
+            met.push(hint.instance);
+            if !self.meet(hint, deadline).await {
+                return Err(refused());
             }
         }
-        if is_refusal(&answer) {
-            return Err(RequestError::with_source(
-                RequestErrorKind::Other,
-                RefusedByPeer,
-            ));
-        }
-        Ok(answer)
     }
 
     async fn meet(&self, hint: SessionHint, deadline: Option<Instant>) -> bool {

@@ -12,6 +12,8 @@
 //! its leaf's id and to the content by digest and length. Whatever decides route, identity or
 //! meaning is in the header; nothing is read from NATS headers.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 use super::chain;
@@ -314,7 +316,7 @@ pub(crate) fn is_traceparent(value: &[u8]) -> bool {
 pub type AppHeader = (String, String);
 
 /// What a new envelope shall say.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct EnvelopeDraft {
     /// 16 random bytes.
     pub mid: MessageId,
@@ -342,6 +344,17 @@ pub struct EnvelopeDraft {
     pub extensions: Extensions,
     /// The payload.
     pub payload: Bytes,
+}
+
+impl fmt::Debug for EnvelopeDraft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnvelopeDraft")
+            .field("mid", &self.mid)
+            .field("action", &self.action)
+            .field("subject", &self.subject)
+            .field("payload_len", &self.payload.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl EnvelopeDraft {
@@ -523,10 +536,16 @@ fn content_digest(prefix: &[u8], payload: &[u8]) -> ObjectId {
 }
 
 /// An envelope ready for the bus.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SignedEnvelope {
     id: ObjectId,
     bytes: Bytes,
+}
+
+impl fmt::Debug for SignedEnvelope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SignedEnvelope({}, {} bytes)", self.id, self.bytes.len())
+    }
 }
 
 impl SignedEnvelope {
@@ -543,13 +562,21 @@ impl SignedEnvelope {
 
 /// A frame cut into its parts, with the header decoded. Nothing in it has been checked against
 /// anything: it is what somebody claims.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct UnverifiedEnvelope {
     pub(crate) claims: Claims,
     pub(crate) header: Bytes,
     pub(crate) signature: Signature,
     pub(crate) chain: Bytes,
     pub(crate) content: Bytes,
+}
+
+impl fmt::Debug for UnverifiedEnvelope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnverifiedEnvelope")
+            .field("claims", &self.claims)
+            .finish_non_exhaustive()
+    }
 }
 
 impl UnverifiedEnvelope {
@@ -608,12 +635,22 @@ impl UnverifiedEnvelope {
     }
 }
 
-/// The decoded content of an envelope.
-#[derive(Clone, Debug)]
+/// The decoded content of an envelope. Prints sizes alone: payloads never reach a log.
+#[derive(Clone)]
 pub struct Content {
     pub(crate) headers: Vec<(Bytes, Bytes)>,
     pub(crate) grants: Vec<Bytes>,
     pub(crate) payload: Bytes,
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Content")
+            .field("headers", &self.headers.len())
+            .field("grants", &self.grants.len())
+            .field("payload_len", &self.payload.len())
+            .finish()
+    }
 }
 
 impl Content {
