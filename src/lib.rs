@@ -1,4 +1,67 @@
-//! A zero-trust bus for agents.
+//! A zero-trust bus for agents: a handler runs only on a message whose every hop has been checked,
+//! and the compiler knows it.
+//!
+//! Put [`Client`] where `async_nats::Client` was. From then on every message an agent sends is a
+//! signed envelope that carries its chain of delegations, and every message that reaches a handler
+//! has had its signature, each link of that chain, its scope, freshness, revocation state and
+//! policy checked. What fails is refused before a handler runs, and every decision, yes or no, is
+//! an audit event.
+//!
+//! ```text
+//!              grants            delegates, narrowed        delegates, narrower
+//!   issuer ─────────────▶ planner ─────────────▶ researcher ─────────────▶ tool
+//!                            │                       │                      │
+//!                            ▼                       ▼                      ▼
+//!  ═══ bus ═════ envelope [ header · signature · chain · content ] ═══════════════════
+//!                                                                           │ verify every hop
+//!                                                        refused ◀──────────┤
+//!                                                           │               ▼
+//!                                                           └──▶ audit ◀── handler
+//! ```
+//!
+//! ```
+//! use futures_util::StreamExt as _;
+//! use trustmesh::ConnectOptions;
+//! use trustmesh::bus::memory::MemoryBus;
+//! use trustmesh::services::authority::Authority;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // A mesh for development: all its keys live in this process.
+//! let mut mesh = Authority::dev("demo")?;
+//! let planner = mesh.agent("planner", ["pub:tasks.>"])?;
+//! let worker = mesh.agent("worker", ["sub:tasks.>"])?;
+//!
+//! // In process here; `.connect("127.0.0.1:4222")` for NATS.
+//! let bus = MemoryBus::new();
+//! let planner = ConnectOptions::new(planner).connect_bus(bus.connect()).await?;
+//! let worker = ConnectOptions::new(worker).connect_bus(bus.connect()).await?;
+//!
+//! let mut tasks = worker.subscribe("tasks.>").await?;
+//! planner.publish("tasks.index", "docs/".into()).await?;
+//! let task = tasks.next().await.ok_or("the stream ended")?;
+//! assert_eq!(task.sender().as_str(), "planner");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Map
+//!
+//! Four rings; each knows only the rings inside it.
+//!
+//! | ring | what it is |
+//! |---|---|
+//! | [`proto`] | the protocol: pure, synchronous, deterministic; start reading here |
+//! | [`bus`] | a place to publish and subscribe bytes: NATS, or in this process |
+//! | [`client`] | a running participant: the swap-in client |
+//! | [`services`] | what runs beside agents: the authority of a mesh |
+//!
+//! [`audit`] reads a mesh's audit from outside. Holding a value tells you something: each type that
+//! is a proof says what it proves, first of all
+//! [`VerifiedEnvelope`](proto::verify::VerifiedEnvelope).
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 pub mod audit;
 pub mod bus;
@@ -11,9 +74,19 @@ pub mod services;
 
 pub use client::AuditMode;
 pub use client::AuditOptions;
+pub use client::AuditStream;
 pub use client::Client;
 pub use client::ConnectOptions;
+pub use client::Counters;
+pub use client::Draft;
 pub use client::Identity;
 pub use client::Message;
 pub use client::Service;
 pub use client::Subscriber;
+pub use error::Denied;
+
+pub use bus::HeaderMap;
+pub use bus::Request;
+pub use bus::StatusCode;
+pub use bus::Subject;
+pub use bytes::Bytes;

@@ -1,4 +1,39 @@
 //! The protocol: pure, synchronous, deterministic.
+//!
+//! Nothing here does I/O, reads a clock or draws a random number: `now` and randomness are handed
+//! in. The files build on each other in this order:
+//!
+//! ```text
+//! time limits names rejection       words and numbers
+//! identity keytext subject wire     keys, addresses, canonical bytes
+//! signing scope                     labelled signatures, what may be done
+//! delegation → chain                one hop, all hops
+//! certificate revocation replay     who, not any more, not again
+//! policy root → trust               what the mesh says, as one snapshot
+//! envelope audit                    what travels, what is recorded
+//! verify                            where all evidence meets
+//! handshake                         two peers, face to face
+//! ```
+//!
+//! # How a message becomes trusted
+//!
+//! Each arrow consumes its left side, and only the named function can make its right side.
+//!
+//! ```text
+//! sending     EnvelopeDraft ──sign(&Credential)──▶ SignedEnvelope ──into_bytes──▶ bytes
+//! receiving   bytes ──Verifier::verify──▶ Verdict ──record(AuditSlot)──▶ Result<VerifiedEnvelope, Refused>
+//!   inside    parse → route and time → known holders → VerifiedChain → NotRevoked
+//!             → Authentic<Claims> → content → Permitted → Fresh
+//! chains      bytes ──parse──▶ Chain ──verify(anchors, budget)──▶ VerifiedChain ──hold(key)──▶ Credential ──delegate──▶ Chain
+//! handshake   Initiator ─hello─▶ AwaitingConfirm ─confirm─▶ Session     Responder (stateless) ─confirm─▶ Session
+//! ```
+//!
+//! - A [`VerifiedEnvelope`](verify::VerifiedEnvelope) is built from every piece of evidence, by
+//!   value. Forget a check and the crate does not build.
+//! - A [`Verdict`](verify::Verdict) opens only by being recorded, so that every acceptance and
+//!   every refusal reaches the audit. The audit slot is taken before verifying and never blocks.
+//! - Cheap checks come first; what changes state comes last, so that refused traffic leaves no
+//!   trace.
 
 pub mod audit;
 pub mod certificate;

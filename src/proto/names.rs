@@ -18,8 +18,8 @@
 //! | subjects | `<prefix>.audit.<id>`, `<prefix>.handshake.<id>.<instance>`; the prefix defaults to `trustmesh`, `/` in an id is written `~` |
 //! | inbox | `_INBOX.<U-nkey of the identity key>` |
 //! | payload types | `trustmesh/audit` (JSON lines of audit records), `trustmesh/refusal` (constant refusal) |
-//! | NATS headers out | `Nats-Msg-Id` = lower-case hex of the message id, nothing else |
-//! | NATS headers in | none are read; only `status` of a message without an envelope is |
+//! | NATS headers out | none: application headers travel inside the envelope |
+//! | NATS headers in | none are read, except the status of a message by the server itself |
 
 use sha2::Digest as _;
 use sha2::Sha256;
@@ -59,8 +59,6 @@ pub const PREFIX: &str = "trustmesh";
 pub const PAYLOAD_AUDIT: &str = "trustmesh/audit";
 /// Payload type of signed refusals.
 pub const PAYLOAD_REFUSAL: &str = "trustmesh/refusal";
-/// The one NATS header trustmesh sends.
-pub const HEADER_MSG_ID: &str = "Nats-Msg-Id";
 /// First token of every inbox.
 pub const INBOX: &str = "_INBOX";
 
