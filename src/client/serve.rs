@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tracing::Instrument as _;
 
 use super::Client;
 use super::Shared;
@@ -200,8 +201,16 @@ where
     count(&shared.tally.handler_runs);
     let asked = message.reply.is_some();
     let (back, reply) = (message.client(), message.reply.clone());
+    let span = tracing::info_span!(
+        "handle",
+        agent = %shared.identity.id,
+        subject = %message.subject,
+        sender = %message.sender(),
+        mid = %message.verified().claims().mid,
+    );
     let ran = AssertUnwindSafe(async { handler(message.clone()).await })
         .catch_unwind()
+        .instrument(span)
         .await;
     let answer = match ran {
         Ok(answer) => answer,
