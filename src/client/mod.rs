@@ -2,4 +2,5 @@
 
 pub mod clock;
 pub(crate) mod floor;
+pub mod home;
 pub mod identity;
