@@ -113,18 +113,6 @@ pub(crate) fn create(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     sync_directory(path)
 }
 
-/// Writes a new file, or finds one of the same contents; [`FileError::Exists`] for any other.
-pub(crate) fn create_or_same(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    match read_if_there(path, bytes.len()) {
-        Ok(None) => create(path, bytes),
-        Ok(Some(found)) if found == bytes => Ok(()),
-        Ok(Some(_)) | Err(FileError::TooLarge { .. }) => Err(FileError::Exists {
-            path: path.to_owned(),
-        }),
-        Err(error) => Err(error),
-    }
-}
-
 /// Makes a directory and those above it, unless they exist. New ones are the owner's alone.
 pub(crate) fn private_directory(path: &Path) -> Result<(), FileError> {
     let mut builder = std::fs::DirBuilder::new();
@@ -180,6 +168,15 @@ fn open(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
+/// Creates a file that only its owner may write, whatever the umask.
+fn create_new(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o644);
+    options.open(path)
+}
+
 /// A complete file under a name of its own, removed again unless renamed.
 struct Temporary(PathBuf);
 
@@ -191,7 +188,7 @@ impl Temporary {
             .map_err(|error| FileError::io("name a file beside", target)(error.into()))?;
         let suffix = data_encoding::HEXLOWER.encode(&random);
         let path = target.with_file_name(format!(".trustmesh-{suffix}.tmp"));
-        let mut file = File::create_new(&path).map_err(FileError::io("write beside", target))?;
+        let mut file = create_new(&path).map_err(FileError::io("write beside", target))?;
         let temporary = Self(path);
         file.write_all(bytes)
             .and_then(|()| file.sync_all())
@@ -252,11 +249,6 @@ mod tests {
             create(&path, b"two"),
             Err(FileError::Exists { .. })
         ));
-        assert!(matches!(
-            create_or_same(&path, b"two"),
-            Err(FileError::Exists { .. })
-        ));
-        create_or_same(&path, b"one").unwrap();
         replace(&path, b"three").unwrap();
         assert_eq!(read(&path, 5).unwrap(), b"three");
         assert_eq!(names(directory.path()), ["file"], "nothing stray is left");

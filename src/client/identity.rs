@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 
+use crate::client::home::Home;
 use crate::proto::chain::Chain;
 use crate::proto::identity::AgentId;
 use crate::proto::identity::SigningKey;
@@ -33,9 +34,15 @@ impl TrustHandle {
     /// `StaleState` when it is older than the one held, `UntrustedRoot` when of another root; the
     /// one held stays.
     pub fn replace(&self, newer: Arc<TrustState>) -> Result<(), Rejection> {
-        newer.check_replaces(&self.current())?;
-        self.0.store(newer);
-        Ok(())
+        // Again when another got in between, or the older of two could come out on top.
+        loop {
+            let current = self.current();
+            newer.check_replaces(&current)?;
+            let previous = self.0.compare_and_swap(&current, newer.clone());
+            if Arc::ptr_eq(&previous, &current) {
+                return Ok(());
+            }
+        }
     }
 }
 
@@ -59,6 +66,8 @@ pub struct Identity {
     pub(crate) grant: Chain,
     pub(crate) trust: Arc<TrustHandle>,
     pub(crate) provenance: Provenance,
+    /// Where the trust files lie, when they can be read again.
+    pub(crate) home: Option<Home>,
 }
 
 impl Identity {
@@ -77,6 +86,7 @@ impl Identity {
             grant,
             trust,
             provenance: Provenance::Fresh,
+            home: None,
         }
     }
 

@@ -15,6 +15,7 @@ mod counters;
 mod draft;
 pub(crate) mod floor;
 mod guards;
+pub mod home;
 pub mod identity;
 mod inbound;
 mod message;

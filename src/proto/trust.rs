@@ -120,41 +120,47 @@ impl TrustState {
         admission: Admission,
         pin: Option<ObjectId>,
     ) -> Result<Self, Rejection> {
-        let place = Place::TrustFile;
-        let untrusted = |reason| Rejection::UntrustedRoot { place, reason };
-        let root = TrustRoot::parse(&files.root)?;
-        if pin.is_some_and(|pin| pin != root.id()) {
-            return Err(untrusted(UntrustedRoot::Pin));
-        }
-        if root.is_dev() && admission == Admission::Production {
-            return Err(untrusted(UntrustedRoot::DevMesh));
-        }
+        Self::assemble_naming(files, admission, pin).map_err(|(_, rejection)| rejection)
+    }
+
+    /// [`assemble`](Self::assemble), naming the file at fault.
+    pub(crate) fn assemble_naming(
+        files: &TrustFiles,
+        admission: Admission,
+        pin: Option<ObjectId>,
+    ) -> Result<Self, (FileKind, Rejection)> {
+        let fault = |kind| move |rejection| (kind, rejection);
+        let root = admit_root(&files.root, admission, pin).map_err(fault(FileKind::Root))?;
         let (registry_edition, certificates) = open(
             &root,
             Role::Registrar,
             FileKind::Registry,
             &files.registry,
             |r| read_certificates(r, &root),
-        )?;
+        )
+        .map_err(fault(FileKind::Registry))?;
         let (policy_edition, policy) = open(
             &root,
             Role::Policy,
             FileKind::Policy,
             &files.policy,
             Policy::read,
-        )?;
+        )
+        .map_err(fault(FileKind::Policy))?;
         let (revocations_edition, revocations) = open(
             &root,
             Role::Revoker,
             FileKind::Revocations,
             &files.revocations,
             RevocationSet::read,
-        )?;
+        )
+        .map_err(fault(FileKind::Revocations))?;
         let scores = files
             .scores
             .as_ref()
             .map(|file| open(&root, Role::Scores, FileKind::Scores, file, read_scores))
-            .transpose()?;
+            .transpose()
+            .map_err(fault(FileKind::Scores))?;
         let (scores_edition, scores) = scores.map_or_else(Default::default, |(edition, scores)| {
             (Some(edition), scores)
         });
@@ -178,7 +184,9 @@ impl TrustState {
             scores_edition,
         };
         for certificate in certificates {
-            state.register(certificate)?;
+            state
+                .register(certificate)
+                .map_err(fault(FileKind::Registry))?;
         }
         Ok(state)
     }
@@ -258,6 +266,29 @@ impl TrustState {
         self.scores.get(agent).copied()
     }
 
+    /// Every score.
+    pub(crate) fn scores(&self) -> &HashMap<AgentId, u16> {
+        &self.scores
+    }
+
+    /// The highest epoch of any file.
+    pub(crate) fn latest_epoch(&self) -> u64 {
+        let Epochs {
+            registry,
+            revocations,
+            policy,
+        } = self.epochs();
+        registry
+            .max(revocations)
+            .max(policy)
+            .max(self.scores_epoch())
+    }
+
+    /// 0 without scores: once there are some, they cannot be left out again.
+    fn scores_epoch(&self) -> u64 {
+        self.scores_edition.map_or(0, |edition| edition.epoch)
+    }
+
     /// Checks that a key belongs to an agent in good standing: known, with a live certificate, and
     /// stopped by no list. Revocation is checked separately.
     ///
@@ -322,6 +353,7 @@ impl TrustState {
         let forward = new.registry >= old.registry
             && new.revocations >= old.revocations
             && new.policy >= old.policy
+            && self.scores_epoch() >= older.scores_epoch()
             && self.revocations.contains(&older.revocations);
         if forward {
             Ok(())
@@ -341,6 +373,33 @@ impl Anchors for TrustState {
     fn holder(&self, key: &KeyBytes) -> Option<PublicKey> {
         self.by_key.get(key).map(|certificate| *certificate.key())
     }
+}
+
+/// Reads a trust root and decides whether it is acceptable here.
+fn admit_root(
+    file: &Bytes,
+    admission: Admission,
+    pin: Option<ObjectId>,
+) -> Result<TrustRoot, Rejection> {
+    let place = Place::TrustFile;
+    let untrusted = |reason| Rejection::UntrustedRoot { place, reason };
+    let root = TrustRoot::parse(file)?;
+    if pin.is_some_and(|pin| pin != root.id()) {
+        return Err(untrusted(UntrustedRoot::Pin));
+    }
+    if root.is_dev() && admission == Admission::Production {
+        return Err(untrusted(UntrustedRoot::DevMesh));
+    }
+    Ok(root)
+}
+
+/// The encoded certificates of a registry, for the registrar's books.
+pub(crate) fn registry_entries(root: &TrustRoot, file: &Bytes) -> Result<Vec<Bytes>, Rejection> {
+    let entries = |r: &mut Reader<'_>| {
+        let len = r.array()?;
+        (0..len).map(|_| r.bin(CERTIFICATE_MAX)).collect()
+    };
+    open(root, Role::Registrar, FileKind::Registry, file, entries).map(|(_, entries)| entries)
 }
 
 /// Opens a file whose body is `[v, mesh, epoch, nbf, exp, …content…, ext]`.

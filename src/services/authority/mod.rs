@@ -2,6 +2,10 @@
 //!
 //! It enrols agents, grants them scopes, sets policy and revokes, and turns all of it into signed
 //! trust files. Agents then verify each other from those files alone; the authority need not run.
+//! It can be [saved](Authority::save) to a mesh directory and [opened](Authority::open) again.
+
+mod books;
+mod error;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,13 +23,11 @@ use crate::proto::certificate::UnverifiedCertificate;
 use crate::proto::chain::Chain;
 use crate::proto::delegation::LinkDraft;
 use crate::proto::identity::AgentId;
-use crate::proto::identity::InvalidAgentId;
 use crate::proto::identity::KeyBytes;
 use crate::proto::identity::KeyGeneration;
 use crate::proto::identity::SigningKey;
 use crate::proto::limits::LIFETIME_MAX_MS;
 use crate::proto::limits::ROOT_GRANT_TTL_MS;
-use crate::proto::policy::InvalidPolicy;
 use crate::proto::policy::Policy;
 use crate::proto::rejection::Rejection;
 use crate::proto::revocation::RevocationSet;
@@ -33,7 +35,6 @@ use crate::proto::root::ROOT_LIFETIME_MAX_MS;
 use crate::proto::root::Role;
 use crate::proto::root::RootDraft;
 use crate::proto::root::TrustRoot;
-use crate::proto::scope::InvalidScope;
 use crate::proto::scope::Scope;
 use crate::proto::signing::MeshId;
 use crate::proto::signing::ObjectId;
@@ -44,6 +45,8 @@ use crate::proto::trust::Edition;
 use crate::proto::trust::FileDraft;
 use crate::proto::trust::TrustFiles;
 use crate::proto::trust::TrustState;
+
+pub use self::error::AuthorityError;
 
 /// The roles a static mesh has. Without the timestamp role, the files' own windows bound them.
 const STATIC_ROLES: [Role; 6] = [
@@ -68,6 +71,9 @@ const DEV_POLICY: &str = r#"{ "rules": [ { "name": "dev", "effect": "allow",
   { "name": "dev-inbox", "effect": "allow",
     "actions": ["pub", "sub", "req", "serve"], "subjects": "_INBOX.>" } ] }"#;
 
+/// Key and certificate of each agent.
+type Agents = BTreeMap<AgentId, (KeyBytes, Bytes)>;
+
 /// The keys and books of one mesh.
 pub struct Authority {
     keys: BTreeMap<Role, SigningKey>,
@@ -75,11 +81,13 @@ pub struct Authority {
     mesh: MeshId,
     root_id: ObjectId,
     dev: bool,
-    agents: BTreeMap<AgentId, (KeyBytes, Bytes)>,
+    agents: Agents,
     policy: Policy,
     revocations: RevocationSet,
     scores: BTreeMap<AgentId, u16>,
     epoch: u64,
+    /// The highest epoch that is on disk as far as this authority knows.
+    saved: u64,
     clock: Arc<dyn Clock>,
     published: Option<Arc<TrustHandle>>,
 }
@@ -168,6 +176,7 @@ impl Authority {
             revocations: RevocationSet::default(),
             scores: BTreeMap::new(),
             epoch: 0,
+            saved: 0,
             clock,
             published: None,
         })
@@ -369,11 +378,6 @@ impl Authority {
         }
         self.published.clone().ok_or(AuthorityError::Unknown)
     }
-
-    /// The key of a role, to store it.
-    pub(crate) fn role_keys(&self) -> impl Iterator<Item = (Role, &SigningKey)> {
-        self.keys.iter().map(|(role, key)| (*role, key))
-    }
 }
 
 fn window(now: Timestamp, millis: u64) -> Result<Validity, Rejection> {
@@ -388,34 +392,4 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], KeyGeneration> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|_| KeyGeneration::Random)?;
     Ok(bytes)
-}
-
-/// Why the authority did not do what it was asked to.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AuthorityError {
-    /// The id or the key is enrolled already.
-    #[error("this id or key is enrolled already")]
-    Taken,
-    /// No agent has this key.
-    #[error("no enrolled agent has this key")]
-    Unknown,
-    /// A score over 1000.
-    #[error("a score is 0 to 1000")]
-    Score,
-    /// Verification would refuse it.
-    #[error("verification would refuse it: {0}")]
-    Refused(#[from] Rejection),
-    /// Not an agent id.
-    #[error(transparent)]
-    AgentId(#[from] InvalidAgentId),
-    /// Not a scope.
-    #[error(transparent)]
-    Scope(#[from] InvalidScope),
-    /// Not a policy.
-    #[error(transparent)]
-    Policy(#[from] InvalidPolicy),
-    /// No key.
-    #[error(transparent)]
-    Key(#[from] KeyGeneration),
 }

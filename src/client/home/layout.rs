@@ -1,0 +1,81 @@
+//! Where things lie in a mesh directory.
+
+use std::path::Path;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+use super::HomeError;
+use crate::files;
+use crate::files::FileError;
+use crate::proto::identity::AgentId;
+use crate::proto::limits::TRUST_FILE_MAX;
+use crate::proto::rejection::Rejection;
+use crate::proto::root::FileKind;
+use crate::proto::root::Role;
+use crate::proto::trust::TrustFiles;
+
+pub(crate) const KEY_FILE: &str = "key.pem";
+pub(crate) const CERTIFICATE_FILE: &str = "certificate.bin";
+pub(crate) const GRANT_FILE: &str = "grant.chain";
+pub(crate) const FLOOR_FILE: &str = "state/replay-floor";
+
+pub(crate) fn trust_directory(home: &Path) -> PathBuf {
+    home.join("trust")
+}
+
+pub(crate) fn trust_file(home: &Path, kind: FileKind) -> PathBuf {
+    trust_directory(home).join(match kind {
+        FileKind::Root => "root.tm",
+        FileKind::Registry => "registry.tm",
+        FileKind::Policy => "policy.tm",
+        FileKind::Revocations => "revocations.tm",
+        FileKind::Scores => "scores.tm",
+    })
+}
+
+pub(crate) fn pin_file(home: &Path) -> PathBuf {
+    trust_directory(home).join("root.id")
+}
+
+/// An id has no dot and its token no separator, so this stays inside the home.
+pub(crate) fn agent_directory(home: &Path, id: &AgentId) -> PathBuf {
+    home.join("agents").join(id.token())
+}
+
+pub(crate) fn authority_directory(home: &Path) -> PathBuf {
+    home.join("authority")
+}
+
+pub(crate) fn role_file(home: &Path, role: Role) -> PathBuf {
+    authority_directory(home).join(format!("{}.pem", role.name()))
+}
+
+/// What is wrong with a trust file.
+pub(crate) fn refused(home: &Path, kind: FileKind, why: Rejection) -> HomeError {
+    HomeError::refused(trust_file(home, kind), why)
+}
+
+/// The trust files, unchecked. Only the scores may be missing.
+pub(crate) fn read_trust_files(home: &Path) -> Result<TrustFiles, HomeError> {
+    let read = |kind| read_part(&trust_file(home, kind), TRUST_FILE_MAX);
+    let scores = files::read_if_there(&trust_file(home, FileKind::Scores), TRUST_FILE_MAX)?;
+    Ok(TrustFiles {
+        root: read(FileKind::Root)?,
+        registry: read(FileKind::Registry)?,
+        policy: read(FileKind::Policy)?,
+        revocations: read(FileKind::Revocations)?,
+        scores: scores.map(Bytes::from),
+    })
+}
+
+pub(super) fn read_part(path: &Path, limit: usize) -> Result<Bytes, HomeError> {
+    match files::read(path, limit) {
+        Ok(bytes) => Ok(bytes.into()),
+        Err(FileError::Absent { path }) => Err(HomeError::Absent {
+            path,
+            next: "copy it from the authority",
+        }),
+        Err(error) => Err(error.into()),
+    }
+}

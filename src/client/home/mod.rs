@@ -1,0 +1,366 @@
+//! A mesh directory: where an agent's key, certificate and grant lie, and the trust files it
+//! decides by.
+//!
+//! ```text
+//! <home>/trust/      root.tm  registry.tm  policy.tm  revocations.tm  scores.tm   signed, public
+//!                    root.id             the trust root to accept, in hexadecimal; optional
+//! <home>/agents/<id>/key.pem             private, mode 0600
+//!                    certificate.bin  grant.chain
+//!                    state/replay-floor  what was accepted before a restart
+//! <home>/authority/  <role>.pem          role keys; only where the authority works
+//! ```
+//!
+//! `/` in an agent id is written `~`. The environment may say more: `TRUSTMESH_HOME` and
+//! `TRUSTMESH_AGENT` what [`Identity::from_env`] loads, `TRUSTMESH_ROOT` the id of the trust root
+//! to accept, `TRUSTMESH_DEV=1` that a development mesh is acceptable. Without a pinned root,
+//! whoever may write the directory says whom to trust.
+//!
+//! Everything here reads files and blocks meanwhile.
+
+mod error;
+pub(crate) mod layout;
+mod settings;
+
+use std::fmt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use bytes::Bytes;
+
+use self::layout::CERTIFICATE_FILE;
+use self::layout::FLOOR_FILE;
+use self::layout::GRANT_FILE;
+use self::layout::KEY_FILE;
+use self::layout::agent_directory;
+use self::layout::read_part;
+use self::layout::read_trust_files;
+use self::layout::trust_directory;
+use self::layout::trust_file;
+use self::settings::Env;
+use self::settings::admission;
+use self::settings::pin;
+use self::settings::set;
+use crate::client::clock::Clock;
+use crate::client::clock::SystemClock;
+use crate::client::identity::Identity;
+use crate::client::identity::Provenance;
+use crate::client::identity::TrustHandle;
+use crate::keyfile;
+use crate::keyfile::KeyFileError;
+use crate::proto::certificate::CERTIFICATE_MAX;
+use crate::proto::certificate::Certificate;
+use crate::proto::certificate::UnverifiedCertificate;
+use crate::proto::chain::Chain;
+use crate::proto::identity::AgentId;
+use crate::proto::identity::SigningKey;
+use crate::proto::limits::CHAIN_MAX;
+use crate::proto::rejection::Place;
+use crate::proto::rejection::Rejection;
+use crate::proto::rejection::StaleState;
+use crate::proto::root::FileKind;
+use crate::proto::root::Role;
+use crate::proto::signing::ObjectId;
+use crate::proto::time::ClockSkew;
+use crate::proto::trust::Admission;
+use crate::proto::trust::TrustState;
+use crate::proto::verify;
+use crate::proto::verify::Scene;
+
+pub use self::error::HomeError;
+pub use self::settings::AGENT_VARIABLE;
+pub use self::settings::DEV_VARIABLE;
+pub use self::settings::HOME_VARIABLE;
+pub use self::settings::ROOT_VARIABLE;
+
+/// A mesh directory. Every identity loaded from it shares one trust state.
+#[derive(Clone)]
+pub struct Home {
+    path: PathBuf,
+    admission: Admission,
+    pin: Option<ObjectId>,
+    clock: Arc<dyn Clock>,
+    trust: Arc<Mutex<Option<Arc<TrustHandle>>>>,
+}
+
+impl Home {
+    /// The mesh directory at `path`. Nothing but a pinned root is read yet.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError`] when there is none, or when pin or development switch cannot be understood.
+    ///
+    /// ```no_run
+    /// use trustmesh::client::home::Home;
+    ///
+    /// let identity = Home::open("/etc/trustmesh")?.identity("planner")?;
+    /// # Ok::<(), trustmesh::client::home::HomeError>(())
+    /// ```
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, HomeError> {
+        Self::open_with(path.as_ref(), &|name| std::env::var_os(name))
+    }
+
+    /// The mesh directory that `TRUSTMESH_HOME` names.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError::Unset`], and as [`open`](Self::open).
+    pub fn from_env() -> Result<Self, HomeError> {
+        Self::from_env_with(&|name| std::env::var_os(name))
+    }
+
+    fn from_env_with(env: Env<'_>) -> Result<Self, HomeError> {
+        let path = set(env, HOME_VARIABLE).ok_or(HomeError::Unset {
+            variable: HOME_VARIABLE,
+            meaning: "the mesh directory, which `trustmesh init` makes",
+        })?;
+        Self::open_with(Path::new(&path), env)
+    }
+
+    fn open_with(path: &Path, env: Env<'_>) -> Result<Self, HomeError> {
+        let trust = trust_directory(path);
+        if !trust.is_dir() {
+            return Err(HomeError::Absent {
+                path: trust,
+                next: "give the path of a mesh directory, or make one with `trustmesh init`",
+            });
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            admission: admission(env)?,
+            pin: pin(path, env)?,
+            clock: Arc::new(SystemClock::new()),
+            trust: Arc::default(),
+        })
+    }
+
+    /// Accepts a development mesh, whose role keys lie unprotected on one machine.
+    #[must_use]
+    pub fn danger_allow_dev(self) -> Self {
+        Self {
+            admission: Admission::DangerDevelopment,
+            // What was loaded stays with those who did not ask for this.
+            trust: Arc::default(),
+            ..self
+        }
+    }
+
+    /// Loads by another clock.
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// Loads an agent: its key, certificate and grant, and the trust files.
+    ///
+    /// Holding the identity tells you that at this moment all of them belong together: the
+    /// certificate is the registered one of the key and the agent, and the grant is a verified
+    /// chain of this mesh for that key, in which nothing has expired or was revoked.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError`], naming the file at fault and what to do.
+    pub fn identity(&self, agent: &str) -> Result<Identity, HomeError> {
+        let id = AgentId::parse(agent).map_err(|why| HomeError::Agent {
+            given: agent.chars().take(120).collect(),
+            why,
+        })?;
+        let directory = agent_directory(&self.path, &id);
+        if !directory.is_dir() {
+            return Err(HomeError::Absent {
+                path: directory,
+                next: "enrol the agent with the authority, or correct the agent's id",
+            });
+        }
+        let trust = self.trust()?;
+        let key = load_key(&directory)?;
+        let certificate = check_certificate(&directory, &id, &key, &trust.current())?;
+        let grant = self.check_grant(&directory, &key, &trust.current())?;
+        Ok(Identity {
+            id,
+            key,
+            certificate,
+            grant,
+            trust,
+            provenance: Provenance::Stateful(directory.join(FLOOR_FILE)),
+            home: Some(self.clone()),
+        })
+    }
+
+    /// The trust state that identities from here share, loaded now if it was not before.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError`], naming the file at fault: there is no state from part of the files.
+    pub fn trust(&self) -> Result<Arc<TrustHandle>, HomeError> {
+        // A panic elsewhere leaves the option whole.
+        let mut held = self.trust.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(trust) = &*held {
+            return Ok(trust.clone());
+        }
+        let trust = Arc::new(TrustHandle::new(self.read_trust()?));
+        *held = Some(trust.clone());
+        Ok(trust)
+    }
+
+    /// Reads the trust files again and moves `trust` on to them.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError`] when a file is broken, older than what is held, or of another mesh; `trust`
+    /// then stays as it is.
+    pub fn reload(&self, trust: &TrustHandle) -> Result<(), HomeError> {
+        let newer = self.read_trust()?;
+        trust
+            .replace(newer)
+            .map_err(|why| HomeError::refused(trust_directory(&self.path), why))
+    }
+
+    fn read_trust(&self) -> Result<Arc<TrustState>, HomeError> {
+        let files = read_trust_files(&self.path)?;
+        let state = TrustState::assemble_naming(&files, self.admission, self.pin)
+            .map_err(|(kind, why)| layout::refused(&self.path, kind, why))?;
+        if state.root().is_dev() {
+            tracing::warn!(mesh = state.root().name(), "trusting a development mesh");
+        }
+        Ok(Arc::new(state))
+    }
+
+    fn check_grant(
+        &self,
+        directory: &Path,
+        key: &Arc<SigningKey>,
+        trust: &Arc<TrustState>,
+    ) -> Result<Chain, HomeError> {
+        let path = directory.join(GRANT_FILE);
+        let grant = Chain::parse(read_part(&path, CHAIN_MAX)?)
+            .map_err(|why| HomeError::refused(path.clone(), why))?;
+        let blame = |why| HomeError::refused(self.at_fault(directory, &grant, &why), why);
+        let scene = Scene {
+            now: self.clock.now().map_err(blame)?,
+            trust,
+            sessions: &(),
+        };
+        verify::accept_chain(grant.clone(), key, &scene, ClockSkew::default()).map_err(blame)?;
+        Ok(grant)
+    }
+
+    /// The file to look at when a grant does not hold.
+    fn at_fault(&self, directory: &Path, grant: &Chain, why: &Rejection) -> PathBuf {
+        let kind = match why {
+            Rejection::StaleState { reason } => match reason {
+                StaleState::TrustRoot => FileKind::Root,
+                StaleState::Registry => FileKind::Registry,
+                StaleState::Policy => FileKind::Policy,
+                StaleState::Revocations => FileKind::Revocations,
+                StaleState::Scores => FileKind::Scores,
+                _ => return self.path.clone(),
+            },
+            Rejection::NotYetValid { place, .. }
+            | Rejection::Expired { place, .. }
+            | Rejection::Revoked { place, .. }
+            | Rejection::Blocked { place, .. }
+                if *place == Place::Holder(grant.depth()) =>
+            {
+                return directory.join(CERTIFICATE_FILE);
+            }
+            _ => return directory.join(GRANT_FILE),
+        };
+        trust_file(&self.path, kind)
+    }
+}
+
+impl fmt::Debug for Home {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Home")
+            .field("path", &self.path)
+            .field("admission", &self.admission)
+            .field("pin", &self.pin)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Identity {
+    /// Loads the agent that `TRUSTMESH_AGENT` names from the mesh directory that `TRUSTMESH_HOME`
+    /// names.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError::Unset`], and as [`Home::open`] and [`Home::identity`].
+    pub fn from_env() -> Result<Self, HomeError> {
+        Self::from_env_with(&|name| std::env::var_os(name))
+    }
+
+    fn from_env_with(env: Env<'_>) -> Result<Self, HomeError> {
+        let home = Home::from_env_with(env)?;
+        let agent = set(env, AGENT_VARIABLE).ok_or(HomeError::Unset {
+            variable: AGENT_VARIABLE,
+            meaning: "the id of an agent in the mesh directory",
+        })?;
+        home.identity(&agent.to_string_lossy())
+    }
+
+    /// Reads the trust files again and moves on to them, with everybody who shares this trust
+    /// state. An identity that was not loaded from a mesh directory has nothing to read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Home::reload`]: what was held stays.
+    pub fn reload(&self) -> Result<(), HomeError> {
+        match &self.home {
+            Some(home) => home.reload(&self.trust),
+            None => Ok(()),
+        }
+    }
+}
+
+fn load_key(directory: &Path) -> Result<Arc<SigningKey>, HomeError> {
+    let path = directory.join(KEY_FILE);
+    match keyfile::load(&path) {
+        Ok(key) => Ok(Arc::new(key)),
+        Err(KeyFileError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            Err(HomeError::Absent {
+                path,
+                next: "restore the key, or enrol the agent under a new one",
+            })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn check_certificate(
+    directory: &Path,
+    id: &AgentId,
+    key: &SigningKey,
+    trust: &TrustState,
+) -> Result<Bytes, HomeError> {
+    let path = directory.join(CERTIFICATE_FILE);
+    let bytes = read_part(&path, CERTIFICATE_MAX)?;
+    let certificate = UnverifiedCertificate::parse(&bytes)
+        .map_err(|why| HomeError::refused(path.clone(), why))?;
+    let claims = certificate.claims();
+    if claims.agent != *id {
+        return Err(HomeError::OtherAgent {
+            path,
+            found: claims.agent.clone(),
+            expected: id.clone(),
+        });
+    }
+    if claims.key != key.public().bytes() {
+        return Err(HomeError::OtherKey { path });
+    }
+    let registered = trust.certificate(&claims.key).map(Certificate::id);
+    if registered != Some(certificate.id()) {
+        return Err(HomeError::NotRegistered { path });
+    }
+    // The id says nothing about the signatures, which peers will check.
+    certificate
+        .verify(trust.mesh(), trust.root().keys(Role::Registrar))
+        .map_err(|why| HomeError::refused(path, why))?;
+    Ok(bytes)
+}
+
+#[cfg(all(test, unix))]
+mod tests;

@@ -1,0 +1,262 @@
+//! The authority on disk: trust files for everybody, role keys for itself.
+//!
+//! The trust root is written last and never again, so a directory with a root has everything. What
+//! exists under another key or root is never touched.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Authority;
+use super::AuthorityError;
+use super::STATIC_ROLES;
+use crate::client::clock::Clock;
+use crate::client::clock::SystemClock;
+use crate::client::floor::ReplayFloor;
+use crate::client::home::layout;
+use crate::client::identity::Identity;
+use crate::client::identity::Provenance;
+use crate::files;
+use crate::files::FileError;
+use crate::files::Lock;
+use crate::keyfile;
+use crate::keyfile::KeyFileError;
+use crate::proto::certificate::UnverifiedCertificate;
+use crate::proto::chain::Chain;
+use crate::proto::identity::AgentId;
+use crate::proto::identity::SigningKey;
+use crate::proto::root::FileKind;
+use crate::proto::root::Role;
+use crate::proto::root::TrustRoot;
+use crate::proto::trust::Admission;
+use crate::proto::trust::TrustFiles;
+use crate::proto::trust::TrustState;
+use crate::proto::trust::registry_entries;
+
+impl Authority {
+    /// Writes the mesh to a directory: new trust files under the next epoch, and the role keys,
+    /// readable by their owner alone. Agents copy `trust/`; `authority/` never leaves.
+    ///
+    /// Call it after every change that agents outside this process shall see: an epoch that was
+    /// only published here is forgotten with this process.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorityError::OtherKey`] or [`AuthorityError::OtherMesh`] when the directory is
+    /// another mesh's, which is left as it is; [`AuthorityError::Changed`] when another process
+    /// saved since this one opened the directory; [`AuthorityError`] when files cannot be written.
+    /// After a failure some trust files may be new and some old; both are whole, and saving again
+    /// completes them.
+    pub fn save(&mut self, home: impl AsRef<Path>) -> Result<(), AuthorityError> {
+        let home = home.as_ref();
+        files::private_directory(&layout::trust_directory(home))?;
+        files::private_directory(&layout::authority_directory(home))?;
+        let _alone = Lock::wait(&layout::authority_directory(home).join("lock"))?;
+        self.check_directory(home)?;
+        for (role, key) in &self.keys {
+            store_key(&layout::role_file(home, *role), key)?;
+        }
+        let trust = self.trust_files()?;
+        // Whoever reads these files will do the same.
+        TrustState::assemble(&trust, Admission::DangerDevelopment, Some(self.root_id))?;
+        self.saved = self.epoch;
+        // What was taken back goes first, what was given last.
+        files::replace(
+            &layout::trust_file(home, FileKind::Revocations),
+            &trust.revocations,
+        )?;
+        files::replace(&layout::trust_file(home, FileKind::Policy), &trust.policy)?;
+        if let Some(scores) = &trust.scores {
+            files::replace(&layout::trust_file(home, FileKind::Scores), scores)?;
+        }
+        files::replace(
+            &layout::trust_file(home, FileKind::Registry),
+            &trust.registry,
+        )?;
+        let pin = format!("{}\n", self.root_id);
+        create_unless_there(&layout::pin_file(home), pin.as_bytes())?;
+        create_unless_there(&layout::trust_file(home, FileKind::Root), &trust.root)
+    }
+
+    /// Opens the mesh that was [saved](Self::save) to this directory.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorityError`] when a file is missing or broken, or a role key is not the trust root's.
+    pub fn open(home: impl AsRef<Path>) -> Result<Self, AuthorityError> {
+        Self::open_with_clock(home, Arc::new(SystemClock::new()))
+    }
+
+    /// [`open`](Self::open), by another clock.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_with_clock(
+        home: impl AsRef<Path>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, AuthorityError> {
+        let home = home.as_ref();
+        let (files, state) = read_state(home)?;
+        let root = state.root();
+        Ok(Self {
+            keys: load_keys(home, root)?,
+            mesh: root.mesh(),
+            root_id: root.id(),
+            dev: root.is_dev(),
+            agents: load_agents(home, root, &files)?,
+            policy: state.policy().clone(),
+            revocations: state.revocations().clone(),
+            scores: state
+                .scores()
+                .iter()
+                .map(|(id, score)| (id.clone(), *score))
+                .collect(),
+            epoch: state.latest_epoch(),
+            saved: state.latest_epoch(),
+            root: files.root,
+            clock,
+            published: None,
+        })
+    }
+
+    /// Writes an agent of this mesh to a directory: its key, readable by its owner alone,
+    /// certificate and grant. A second time, certificate and grant are replaced.
+    ///
+    /// Save an identity before it is used, or use the saved one: what it accepts in this process
+    /// after it was saved is not remembered when it is loaded elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorityError::Unknown`] when the agent is not enrolled here under this key,
+    /// [`AuthorityError::OtherKey`] when the directory has the agent under another key, which
+    /// stays; [`AuthorityError`] when files cannot be written.
+    pub fn save_agent(
+        &self,
+        home: impl AsRef<Path>,
+        identity: &Identity,
+    ) -> Result<(), AuthorityError> {
+        let enrolled = self.agents.get(identity.id());
+        let (_, certificate) = enrolled
+            .filter(|(key, _)| *key == identity.key())
+            .ok_or(AuthorityError::Unknown)?;
+        let directory = layout::agent_directory(home.as_ref(), identity.id());
+        files::private_directory(&directory)?;
+        let new = store_key(&directory.join(layout::KEY_FILE), &identity.key)?;
+        // Only of an identity of this process is known until when it can have accepted anything;
+        // any other begins without memory, as after a loss.
+        if new && identity.provenance == Provenance::Fresh {
+            ReplayFloor::create(&directory.join(layout::FLOOR_FILE), self.clock.now()?)?;
+        }
+        files::replace(&directory.join(layout::CERTIFICATE_FILE), certificate)?;
+        self.save_grant(home, identity.id().as_str(), identity.grant())
+    }
+
+    /// Writes a grant to the directory of an agent of this mesh, in place of the one there.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorityError::Unknown`] when the grant is not for the key the agent is enrolled under;
+    /// [`AuthorityError`] when the id is none or the file cannot be written.
+    pub fn save_grant(
+        &self,
+        home: impl AsRef<Path>,
+        agent: &str,
+        grant: &Chain,
+    ) -> Result<(), AuthorityError> {
+        let id = AgentId::parse(agent)?;
+        let holder = self.agents.get(&id).map(|(key, _)| *key);
+        if holder != Some(grant.leaf().holder()) || grant.mesh() != self.mesh {
+            return Err(AuthorityError::Unknown);
+        }
+        let directory = layout::agent_directory(home.as_ref(), &id);
+        files::replace(&directory.join(layout::GRANT_FILE), grant.bytes())?;
+        Ok(())
+    }
+
+    /// Checks that there is no mesh in the directory, or this one as this authority knows it.
+    fn check_directory(&self, home: &Path) -> Result<(), AuthorityError> {
+        let path = layout::trust_file(home, FileKind::Root);
+        let pin = files::read_if_there(&layout::pin_file(home), self.root.len())?;
+        let ours = self.root_id.to_string().into_bytes();
+        if pin.is_some_and(|pin| !pin.trim_ascii().eq_ignore_ascii_case(&ours)) {
+            return Err(AuthorityError::OtherMesh { path });
+        }
+        match files::read_if_there(&path, self.root.len()) {
+            Ok(None) => return Ok(()),
+            Ok(Some(root)) if root == self.root => {}
+            Ok(Some(_)) | Err(FileError::TooLarge { .. }) => {
+                return Err(AuthorityError::OtherMesh { path });
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if read_state(home)?.1.latest_epoch() > self.saved {
+            let path = layout::trust_directory(home);
+            return Err(AuthorityError::Changed { path });
+        }
+        Ok(())
+    }
+}
+
+fn read_state(home: &Path) -> Result<(TrustFiles, TrustState), AuthorityError> {
+    let files = layout::read_trust_files(home)?;
+    // Whoever holds the role keys may have a development mesh.
+    let state = TrustState::assemble_naming(&files, Admission::DangerDevelopment, None)
+        .map_err(|(kind, why)| layout::refused(home, kind, why))?;
+    Ok((files, state))
+}
+
+fn load_keys(home: &Path, root: &TrustRoot) -> Result<BTreeMap<Role, SigningKey>, AuthorityError> {
+    let mut keys = BTreeMap::new();
+    for role in STATIC_ROLES {
+        let path = layout::role_file(home, role);
+        let key = keyfile::load(&path)?;
+        if root.keys(role) != [key.public()] {
+            return Err(AuthorityError::OtherKey { path });
+        }
+        keys.insert(role, key);
+    }
+    Ok(keys)
+}
+
+fn load_agents(
+    home: &Path,
+    root: &TrustRoot,
+    files: &TrustFiles,
+) -> Result<super::Agents, AuthorityError> {
+    let mut agents = BTreeMap::new();
+    for bytes in registry_entries(root, &files.registry)? {
+        let certificate = UnverifiedCertificate::parse(&bytes)?;
+        let claims = certificate.claims();
+        let (agent, key) = (claims.agent.clone(), claims.key);
+        if agents.insert(agent.clone(), (key, bytes)).is_some() {
+            let path = layout::trust_file(home, FileKind::Registry);
+            return Err(AuthorityError::Certificates { path, agent });
+        }
+    }
+    Ok(agents)
+}
+
+/// Writes what was found to be missing or the same.
+fn create_unless_there(path: &Path, bytes: &[u8]) -> Result<(), AuthorityError> {
+    match files::create(path, bytes) {
+        Ok(()) | Err(FileError::Exists { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Stores a key where there is none, and says whether there was none.
+fn store_key(path: &Path, key: &SigningKey) -> Result<bool, AuthorityError> {
+    match keyfile::create(path, key) {
+        Ok(()) => Ok(true),
+        Err(KeyFileError::Exists { .. }) if keyfile::load(path)?.public() == key.public() => {
+            Ok(false)
+        }
+        Err(KeyFileError::Exists { path }) => Err(AuthorityError::OtherKey { path }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(all(test, unix))]
+#[path = "books_tests.rs"]
+mod tests;
