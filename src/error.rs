@@ -3,6 +3,7 @@
 
 use crate::bus;
 use crate::client::floor::FloorError;
+use crate::client::home::HomeError;
 use crate::proto::identity::KeyGeneration;
 use crate::proto::rejection::Rejection;
 
@@ -40,6 +41,9 @@ pub enum ConnectError {
     /// No random numbers.
     #[error(transparent)]
     Random(#[from] KeyGeneration),
+    /// The mesh directory cannot be used.
+    #[error(transparent)]
+    Home(#[from] HomeError),
     /// The replay floor cannot be used.
     #[error(transparent)]
     Floor(#[from] FloorError),

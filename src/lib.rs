@@ -85,6 +85,27 @@ pub use client::Service;
 pub use client::Subscriber;
 pub use error::Denied;
 
+/// Connects the agent that the environment names to NATS: `TRUSTMESH_HOME` is the mesh directory,
+/// `TRUSTMESH_AGENT` the agent in it.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = trustmesh::connect("127.0.0.1:4222").await?;
+/// client.publish("tasks.index", "docs/".into()).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// [`ConnectError`](error::ConnectError) when the environment names no usable identity, or the
+/// server cannot be reached.
+pub async fn connect(servers: impl bus::ToServerAddrs) -> Result<Client, error::ConnectError> {
+    ConnectOptions::new(Identity::from_env()?)
+        .connect(servers)
+        .await
+}
+
 pub use bus::HeaderMap;
 pub use bus::Request;
 pub use bus::StatusCode;

@@ -51,8 +51,6 @@ impl TrustHandle {
 pub(crate) enum Provenance {
     /// Made in this process: nothing was ever accepted under it before.
     Fresh,
-    /// Loaded; without a place to keep the replay floor.
-    Loaded,
     /// Loaded; the replay floor is kept in this file.
     Stateful(std::path::PathBuf),
 }

@@ -763,7 +763,6 @@ fn open_floor(
 ) -> Result<(Option<ReplayFloor>, Option<Timestamp>), ConnectError> {
     match provenance {
         Provenance::Fresh => Ok((None, None)),
-        Provenance::Loaded => Ok((None, Some(now.plus(skew.as_millis())))),
         Provenance::Stateful(path) => {
             let (floor, since) = ReplayFloor::open(path, now, skew)?;
             Ok((Some(floor), Some(since)))

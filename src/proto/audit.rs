@@ -563,7 +563,7 @@ fn open_batch(
             reason: ChainBroken::NotOurs,
         });
     }
-    super::verify::check_envelope_time(claims, now, skew)?;
+    claims.check_time(now, skew)?;
     trust.check_fresh(now, skew)?;
     let certificate = trust
         .certificate_with_id(&claims.leaf)

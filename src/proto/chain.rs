@@ -21,7 +21,6 @@ use super::delegation::Parent;
 use super::identity::KeyBytes;
 use super::identity::PublicKey;
 use super::identity::SigningKey;
-use super::limits::Budget;
 use super::limits::CHAIN_MAX;
 use super::limits::LINK_MAX;
 use super::limits::LINKS_MAX;
@@ -35,6 +34,7 @@ use super::rejection::UntrustedRoot;
 use super::scope::Need;
 use super::scope::SubscribeNeed;
 use super::signing::Authentic;
+use super::signing::Budget;
 use super::signing::MeshId;
 use super::signing::ObjectId;
 use super::time::ClockSkew;
@@ -227,7 +227,10 @@ impl Chain {
     /// `NotYetValid` or `Expired`, naming the link.
     pub fn check_validity(&self, now: Timestamp, skew: ClockSkew) -> Result<(), Rejection> {
         for (index, link) in self.links.iter().enumerate() {
-            link.validity.check(now, skew, Place::Hop(index as u8))?;
+            let place = Place::Hop(index as u8);
+            link.validity
+                .check(now, skew)
+                .map_err(|outside| outside.at(place))?;
         }
         Ok(())
     }

@@ -54,6 +54,7 @@ use super::signing;
 use super::signing::MeshId;
 use super::signing::ObjectId;
 use super::subject::Subject;
+use super::time::ClockSkew;
 use super::time::Timestamp;
 use super::wire;
 use super::wire::Reader;
@@ -141,6 +142,24 @@ impl Claims {
             .map_err(|reason| r.fault(reason))?;
         r.finish()?;
         Ok(claims)
+    }
+
+    /// Checks the envelope's own window, bounds inclusive: `iat − skew ≤ now ≤ iat + ttl + skew`.
+    ///
+    /// # Errors
+    ///
+    /// `NotYetValid` or `Expired`.
+    pub(crate) fn check_time(&self, now: Timestamp, skew: ClockSkew) -> Result<(), Rejection> {
+        let place = Place::Header;
+        let from = self.issued;
+        let until = from.plus(u64::from(self.ttl_ms));
+        if now.plus(skew.as_millis()) < from {
+            return Err(Rejection::NotYetValid { place, from });
+        }
+        if now > until.plus(skew.as_millis()) {
+            return Err(Rejection::Expired { place, until });
+        }
+        Ok(())
     }
 
     fn check_lifetime(&self) -> Result<(), Malformed> {

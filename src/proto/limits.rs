@@ -1,8 +1,5 @@
 //! Every number of the protocol, with its reason. Checked before allocation and cryptography.
 
-use super::rejection::Place;
-use super::rejection::Rejection;
-
 /// Largest envelope header. A header is about 200 bytes; the rest is room for two subjects of
 /// [`SUBJECT_MAX`] and the extensions, and keeps the signed bytes on the stack.
 pub const HEADER_MAX: usize = 2 * 1024;
@@ -135,44 +132,3 @@ pub const AUDIT_DIGEST_PREFIX: usize = 256;
 
 /// Signed refusals sent to one requester per second.
 pub const REFUSALS_PER_SECOND: u32 = 10;
-
-/// The work one message may cause, counted down as it is spent.
-///
-/// One is made per message and passed along, so that no path through a chain, a nested grant or a
-/// retry can cost more signatures than its longest legitimate form.
-#[derive(Debug)]
-pub struct Budget {
-    signatures: u32,
-    spent: u32,
-}
-
-impl Budget {
-    /// The budget of one message: a full chain and the envelope.
-    pub const fn message() -> Self {
-        Self {
-            signatures: LINKS_MAX as u32 + 1,
-            spent: 0,
-        }
-    }
-
-    /// Takes one signature check out of the budget.
-    ///
-    /// # Errors
-    ///
-    /// [`Rejection::TooLarge`] when nothing is left.
-    pub fn spend_signature(&mut self, place: Place) -> Result<(), Rejection> {
-        if self.spent >= self.signatures {
-            return Err(Rejection::TooLarge {
-                place,
-                limit: self.signatures,
-            });
-        }
-        self.spent += 1;
-        Ok(())
-    }
-
-    /// Signature checks spent so far.
-    pub const fn spent(&self) -> u32 {
-        self.spent
-    }
-}

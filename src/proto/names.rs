@@ -21,11 +21,6 @@
 //! | NATS headers out | none: application headers travel inside the envelope |
 //! | NATS headers in | none are read, except the status of a message by the server itself |
 
-use sha2::Digest as _;
-use sha2::Sha256;
-
-use super::signing::ObjectId;
-
 /// Magic of an envelope frame.
 pub const MAGIC_ENVELOPE: [u8; 4] = *b"TMSH";
 /// Magic of a handshake frame.
@@ -167,14 +162,6 @@ impl Tag {
             j += 1;
         }
         out
-    }
-
-    /// `SHA-256(tag bytes || body)`: the object id of a body, or a labelled digest.
-    pub fn digest(self, body: &[u8]) -> ObjectId {
-        let mut hash = Sha256::new();
-        hash.update(self.bytes());
-        hash.update(body);
-        ObjectId(hash.finalize().into())
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use super::time::Outside;
 use super::time::Timestamp;
 
 /// Where in a message the fault lies.
@@ -348,6 +349,16 @@ pub enum Rejection {
     AuditUnavailable,
     #[error("internal: {reason}")]
     Internal { reason: Internal },
+}
+
+impl Outside {
+    /// The rejection of something at `place` that is outside its window.
+    pub const fn at(self, place: Place) -> Rejection {
+        match self {
+            Self::Before { from } => Rejection::NotYetValid { place, from },
+            Self::After { until } => Rejection::Expired { place, until },
+        }
+    }
 }
 
 impl Rejection {

@@ -6,10 +6,14 @@
 
 use std::fmt;
 
+use sha2::Digest as _;
+use sha2::Sha256;
+
 use super::identity::PublicKey;
 use super::identity::Signature;
 use super::identity::SigningKey;
 use super::limits::HEADER_MAX;
+use super::limits::LINKS_MAX;
 use super::names::Tag;
 use super::rejection::Place;
 use super::rejection::Rejection;
@@ -27,6 +31,16 @@ impl fmt::Debug for ObjectId {
 impl fmt::Display for ObjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
+    }
+}
+
+impl Tag {
+    /// `SHA-256(tag bytes || body)`: the object id of a body, or a labelled digest.
+    pub fn digest(self, body: &[u8]) -> ObjectId {
+        let mut hash = Sha256::new();
+        hash.update(self.bytes());
+        hash.update(body);
+        ObjectId(hash.finalize().into())
     }
 }
 
@@ -81,6 +95,47 @@ impl<T> Authentic<T> {
     /// The claims.
     pub fn claims(&self) -> &T {
         &self.claims
+    }
+}
+
+/// The work one message may cause, counted down as it is spent.
+///
+/// One is made per message and passed along, so that no path through a chain, a nested grant or a
+/// retry can cost more signatures than its longest legitimate form.
+#[derive(Debug)]
+pub struct Budget {
+    signatures: u32,
+    spent: u32,
+}
+
+impl Budget {
+    /// The budget of one message: a full chain and the envelope.
+    pub const fn message() -> Self {
+        Self {
+            signatures: LINKS_MAX as u32 + 1,
+            spent: 0,
+        }
+    }
+
+    /// Takes one signature check out of the budget.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection::TooLarge`] when nothing is left.
+    pub fn spend_signature(&mut self, place: Place) -> Result<(), Rejection> {
+        if self.spent >= self.signatures {
+            return Err(Rejection::TooLarge {
+                place,
+                limit: self.signatures,
+            });
+        }
+        self.spent += 1;
+        Ok(())
+    }
+
+    /// Signature checks spent so far.
+    pub const fn spent(&self) -> u32 {
+        self.spent
     }
 }
 

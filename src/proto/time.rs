@@ -3,8 +3,6 @@
 use std::fmt;
 
 use super::limits::CLOCK_SKEW_MAX_MS;
-use super::rejection::Place;
-use super::rejection::Rejection;
 
 /// An instant: milliseconds since the Unix epoch, UTC.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -113,20 +111,29 @@ impl Validity {
     ///
     /// # Errors
     ///
-    /// [`Rejection::NotYetValid`] or [`Rejection::Expired`], naming `place`.
-    pub fn check(&self, now: Timestamp, skew: ClockSkew, place: Place) -> Result<(), Rejection> {
+    /// [`Outside`]: before or after it.
+    pub fn check(&self, now: Timestamp, skew: ClockSkew) -> Result<(), Outside> {
         if now.plus(skew.0) < self.from {
-            return Err(Rejection::NotYetValid {
-                place,
-                from: self.from,
-            });
+            return Err(Outside::Before { from: self.from });
         }
         if now >= self.until.plus(skew.0) {
-            return Err(Rejection::Expired {
-                place,
-                until: self.until,
-            });
+            return Err(Outside::After { until: self.until });
         }
         Ok(())
     }
+}
+
+/// An instant is not inside a window.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outside {
+    /// The window has not begun.
+    Before {
+        /// Its first instant.
+        from: Timestamp,
+    },
+    /// The window is over.
+    After {
+        /// The first instant after it.
+        until: Timestamp,
+    },
 }

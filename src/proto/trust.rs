@@ -306,7 +306,11 @@ impl TrustState {
             .by_key
             .get(key)
             .ok_or(Rejection::UnknownAgent { place })?;
-        certificate.claims().validity.check(now, skew, place)?;
+        certificate
+            .claims()
+            .validity
+            .check(now, skew)
+            .map_err(|outside| outside.at(place))?;
         self.policy.check_lists(certificate, place)?;
         Ok(certificate)
     }
@@ -331,7 +335,7 @@ impl TrustState {
             ),
         ];
         for (window, reason) in windows {
-            let holds = window.is_none_or(|w| w.check(now, skew, Place::TrustFile).is_ok());
+            let holds = window.is_none_or(|w| w.check(now, skew).is_ok());
             if !holds {
                 return Err(Rejection::StaleState { reason });
             }

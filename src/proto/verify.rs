@@ -31,7 +31,6 @@ use super::envelope::inbox_prefix;
 use super::identity::AgentId;
 use super::identity::KeyBytes;
 use super::limits::AUDIT_DIGEST_PREFIX;
-use super::limits::Budget;
 use super::limits::CHAIN_CACHE;
 use super::limits::LINKS_MAX;
 use super::names::Tag;
@@ -56,6 +55,7 @@ use super::scope::Need;
 use super::scope::SubscribeNeed;
 use super::scope::checked_text;
 use super::signing::Authentic;
+use super::signing::Budget;
 use super::signing::ObjectId;
 use super::subject::Subject;
 use super::subject::SubjectPattern;
@@ -207,7 +207,7 @@ impl Verifier {
             return Err(Rejection::UntrustedRoot { place, reason }.into());
         }
         let duty = self.check_route(claims, arrival)?;
-        check_envelope_time(claims, now, self.skew)?;
+        claims.check_time(now, self.skew)?;
         trust.check_fresh(now, self.skew)?;
         if let Route::Subscription { own, .. } = arrival.route {
             check_receiver(own, &claims.subject, scene, self.skew)?;
@@ -382,24 +382,6 @@ fn check_receiver(
             .permit_subscription(&SubjectPattern::from(subject))
     };
     check().map_err(receiver)
-}
-
-/// Checks an envelope's own window, bounds inclusive: `iat − skew ≤ now ≤ iat + ttl + skew`.
-pub(crate) fn check_envelope_time(
-    claims: &Claims,
-    now: Timestamp,
-    skew: ClockSkew,
-) -> Result<(), Rejection> {
-    let place = Place::Header;
-    let from = claims.issued;
-    let until = from.plus(u64::from(claims.ttl_ms));
-    if now.plus(skew.as_millis()) < from {
-        return Err(Rejection::NotYetValid { place, from });
-    }
-    if now > until.plus(skew.as_millis()) {
-        return Err(Rejection::Expired { place, until });
-    }
-    Ok(())
 }
 
 /// Checks that a credential may send: what every receiver would refuse is refused here.
@@ -903,7 +885,7 @@ impl VerifiedEnvelope {
     pub fn recheck(&self, scene: &Scene<'_>, skew: ClockSkew) -> Result<(), Rejection> {
         let (trust, now) = (scene.trust, scene.now);
         trust.check_fresh(now, skew)?;
-        check_envelope_time(&self.claims, now, skew)?;
+        self.claims.check_time(now, skew)?;
         let holders = Holders::look_up(&self.chain, trust, now, skew)?;
         self.chain.check_validity(now, skew)?;
         trust
