@@ -673,8 +673,13 @@ impl Client {
         let (now, trust) = self.shared.moment()?;
         let parent = self.voice.credential.chain().leaf().validity();
         // Backdated by the skew, so that a peer whose clock is a little behind can use it at once.
-        let from = now.minus(self.shared.skew.as_millis()).max(parent.from());
-        let until = now.plus(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+        // Not by so much that the ceiling of policy would be exceeded for that alone.
+        let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        let room = trust.policy().ttl().delegation_ms.saturating_sub(ttl);
+        let from = now
+            .minus(self.shared.skew.as_millis().min(room))
+            .max(parent.from());
+        let until = now.plus(ttl);
         let validity = Validity::new(from, until).ok_or(Rejection::Malformed {
             place: Place::Chain,
             reason: crate::proto::rejection::Malformed::Lifetime,

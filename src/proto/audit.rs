@@ -431,9 +431,13 @@ pub enum AuditItem {
     },
 }
 
+/// Runs of one emitter a reader keeps its place in. An emitter can begin as many as it likes.
+const RUNS_PER_EMITTER: usize = 64;
+
 /// Where the reader stands in one run.
 #[derive(Debug)]
 struct Position {
+    run: String,
     next: u64,
     prev: String,
 }
@@ -446,7 +450,8 @@ struct Position {
 pub struct AuditReader {
     prefix: String,
     skew: ClockSkew,
-    runs: HashMap<(AgentId, String), Position>,
+    /// Per emitter, the run read last at the end.
+    runs: HashMap<AgentId, Vec<Position>>,
 }
 
 impl AuditReader {
@@ -501,12 +506,14 @@ impl AuditReader {
         items: &mut Vec<AuditItem>,
     ) {
         let (emitter, run, seq) = (emitter.clone(), record.run.clone(), record.seq);
-        let key = (emitter.clone(), run.clone());
         let here = Position {
+            run: run.clone(),
             next: seq.saturating_add(1),
             prev: digest.to_string(),
         };
-        match self.runs.get(&key) {
+        let runs = self.runs.entry(emitter.clone()).or_default();
+        let known = runs.iter().position(|position| position.run == run);
+        match known.map(|index| &runs[index]) {
             Some(position) if seq < position.next => {
                 items.push(AuditItem::Duplicate { emitter, run, seq });
                 return;
@@ -524,7 +531,12 @@ impl AuditReader {
             }
             _ => {}
         }
-        self.runs.insert(key, here);
+        match known {
+            Some(index) => drop(runs.remove(index)),
+            None if runs.len() >= RUNS_PER_EMITTER => drop(runs.remove(0)),
+            None => {}
+        }
+        runs.push(here);
         items.push(AuditItem::Record(record));
     }
 }
