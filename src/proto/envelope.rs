@@ -107,8 +107,8 @@ pub struct Extensions {
 }
 
 impl Claims {
-    /// Decodes a header.
-    pub(crate) fn parse(header: &Bytes) -> Result<Self, Rejection> {
+    /// Decodes a header that came in a frame of this mode.
+    pub(crate) fn parse(header: &Bytes, mode: u64) -> Result<Self, Rejection> {
         let place = Place::Header;
         let mut r = Reader::new(header, place);
         r.array_of(16)?;
@@ -117,7 +117,7 @@ impl Claims {
             return Err(Rejection::UnsupportedVersion { place, found });
         }
         let claims = Self {
-            mode: read_mode(&mut r)?,
+            mode: read_mode(&mut r, mode)?,
             mesh: MeshId(r.bin_of()?),
             mid: MessageId(r.bin_of()?),
             issued: Timestamp::from_millis(r.uint()?),
@@ -188,8 +188,14 @@ impl Claims {
     }
 }
 
-fn read_mode(r: &mut Reader<'_>) -> Result<u8, Rejection> {
+fn read_mode(r: &mut Reader<'_>, frame: u64) -> Result<u8, Rejection> {
     let found = r.uint()?;
+    if found != frame {
+        return Err(Rejection::Malformed {
+            place: Place::Frame,
+            reason: Malformed::ModeMismatch,
+        });
+    }
     if found == u64::from(MODE_SINGLE) {
         Ok(MODE_SINGLE)
     } else {
@@ -412,7 +418,7 @@ impl EnvelopeDraft {
         let header = Bytes::from(claims.encode());
         check_header_len(header.len())?;
         // What a receiver would refuse is refused here, by the same code.
-        Claims::parse(&header)?;
+        Claims::parse(&header, u64::from(MODE_SINGLE))?;
         let signature = signing::sign(Tag::Envelope, &header, key);
         let id = Tag::Envelope.digest(&header);
 
@@ -569,13 +575,7 @@ impl UnverifiedEnvelope {
         let chain = chain::read_bytes(&mut r)?;
         let content = r.bin(frame.len())?;
         r.finish()?;
-        let claims = Claims::parse(&header)?;
-        if u64::from(claims.mode) != mode {
-            return Err(Rejection::Malformed {
-                place,
-                reason: Malformed::ModeMismatch,
-            });
-        }
+        let claims = Claims::parse(&header, mode)?;
         if claims.content_len as usize != content.len() {
             let place = Place::Content;
             return Err(Rejection::Malformed {
