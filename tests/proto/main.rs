@@ -1,0 +1,7 @@
+//! The protocol ring, attacked from outside: a module per theme, a test per case of the threat
+//! catalogue, whose id stands in the test's documentation.
+
+#[path = "../forge/mod.rs"]
+mod forge;
+
+mod envelope;
