@@ -4,4 +4,5 @@
 #[path = "../forge/mod.rs"]
 mod forge;
 
+mod chain;
 mod envelope;
