@@ -220,6 +220,7 @@ impl Verifier {
         }
         let sender_key = chain.leaf().holder();
         header.sender = Some(sender_key);
+        check_responder(arrival, &sender_key)?;
         let holders = Holders::look_up(chain, trust, now, self.skew)?;
         if claims
             .reply
@@ -352,6 +353,20 @@ impl Verifier {
             score: holders.lowest_score(scene.trust),
             session: scene.sessions.has(&chain.leaf().holder(), scene.now),
         })
+    }
+}
+
+/// Checks that a request meant for one key is answered by that key, whoever else may serve.
+fn check_responder(arrival: &Arrival<'_>, sender: &KeyBytes) -> Result<(), Rejection> {
+    match arrival.route {
+        Route::Reply(Some(Pending {
+            audience: Some(audience),
+            ..
+        })) if audience != sender => {
+            let reason = UnexpectedReply::OtherResponder;
+            Err(Rejection::UnexpectedReply { reason })
+        }
+        _ => Ok(()),
     }
 }
 
