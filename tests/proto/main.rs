@@ -6,3 +6,5 @@ mod forge;
 
 mod chain;
 mod envelope;
+mod freshness;
+mod reply;
