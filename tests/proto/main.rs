@@ -7,4 +7,6 @@ mod forge;
 mod chain;
 mod envelope;
 mod freshness;
+mod identity;
+mod policy;
 mod reply;
