@@ -308,7 +308,8 @@ impl TrustState {
         Ok(())
     }
 
-    /// Checks that this state may replace `older`: same root, no epoch lower, nothing un-revoked.
+    /// Checks that this state may replace `older`: same root, no epoch lower, no file gone, nothing
+    /// un-revoked.
     ///
     /// # Errors
     ///
@@ -322,6 +323,7 @@ impl TrustState {
         let forward = new.registry >= old.registry
             && new.revocations >= old.revocations
             && new.policy >= old.policy
+            && self.scores_epoch() >= older.scores_epoch()
             && self.revocations.contains(&older.revocations);
         if forward {
             Ok(())
@@ -330,6 +332,11 @@ impl TrustState {
                 reason: StaleState::Rollback,
             })
         }
+    }
+
+    /// The epoch of the scores; none is lower than any, so that scores, once held, stay.
+    fn scores_epoch(&self) -> Option<u64> {
+        self.scores_edition.map(|edition| edition.epoch)
     }
 }
 
