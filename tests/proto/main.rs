@@ -10,3 +10,5 @@ mod freshness;
 mod identity;
 mod policy;
 mod reply;
+mod resources;
+mod revocation;
