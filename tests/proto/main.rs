@@ -4,6 +4,8 @@
 #[path = "../forge/mod.rs"]
 mod forge;
 
+mod audit;
+mod canonical;
 mod chain;
 mod envelope;
 mod freshness;
@@ -12,3 +14,4 @@ mod policy;
 mod reply;
 mod resources;
 mod revocation;
+mod tags;
