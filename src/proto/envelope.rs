@@ -12,6 +12,8 @@
 //! its leaf's id and to the content by digest and length. Whatever decides route, identity or
 //! meaning is in the header; nothing is read from NATS headers.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 use super::chain;
@@ -319,8 +321,8 @@ pub(crate) fn is_traceparent(value: &[u8]) -> bool {
 /// An application header: name and value.
 pub type AppHeader = (String, String);
 
-/// What a new envelope shall say.
-#[derive(Clone, Debug)]
+/// What a new envelope shall say. It prints without headers, grants and payload.
+#[derive(Clone)]
 pub struct EnvelopeDraft {
     /// 16 random bytes.
     pub mid: MessageId,
@@ -348,6 +350,17 @@ pub struct EnvelopeDraft {
     pub extensions: Extensions,
     /// The payload.
     pub payload: Bytes,
+}
+
+impl fmt::Debug for EnvelopeDraft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnvelopeDraft")
+            .field("mid", &self.mid)
+            .field("action", &self.action)
+            .field("subject", &self.subject)
+            .field("payload_len", &self.payload.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl EnvelopeDraft {
@@ -518,11 +531,20 @@ fn content_digest(prefix: &[u8], payload: &[u8]) -> ObjectId {
     ObjectId(hash.finalize().into())
 }
 
-/// An envelope ready for the bus.
-#[derive(Clone, Debug)]
+/// An envelope ready for the bus. It prints as its id.
+#[derive(Clone)]
 pub struct SignedEnvelope {
     id: ObjectId,
     bytes: Bytes,
+}
+
+impl fmt::Debug for SignedEnvelope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SignedEnvelope")
+            .field("id", &self.id)
+            .field("len", &self.bytes.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl SignedEnvelope {
@@ -538,14 +560,22 @@ impl SignedEnvelope {
 }
 
 /// A frame cut into its parts, with the header decoded. Nothing in it has been checked against
-/// anything: it is what somebody claims.
-#[derive(Clone, Debug)]
+/// anything: it is what somebody claims. It prints as those claims, without the content.
+#[derive(Clone)]
 pub struct UnverifiedEnvelope {
     pub(crate) claims: Claims,
     pub(crate) header: Bytes,
     pub(crate) signature: Signature,
     pub(crate) chain: Bytes,
     pub(crate) content: Bytes,
+}
+
+impl fmt::Debug for UnverifiedEnvelope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnverifiedEnvelope")
+            .field("claims", &self.claims)
+            .finish_non_exhaustive()
+    }
 }
 
 impl UnverifiedEnvelope {
@@ -598,12 +628,23 @@ impl UnverifiedEnvelope {
     }
 }
 
-/// The decoded content of an envelope.
-#[derive(Clone, Debug)]
+/// The decoded content of an envelope. It prints as sizes: what is in it is nobody's but the
+/// handler's, and debug output ends up in logs.
+#[derive(Clone)]
 pub struct Content {
     pub(crate) headers: Vec<(Bytes, Bytes)>,
     pub(crate) grants: Vec<Bytes>,
     pub(crate) payload: Bytes,
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Content")
+            .field("headers", &self.headers.len())
+            .field("grants", &self.grants.len())
+            .field("payload_len", &self.payload.len())
+            .finish()
+    }
 }
 
 impl Content {
