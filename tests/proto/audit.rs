@@ -7,9 +7,14 @@ use trustmesh::proto::audit::AuditItem;
 use trustmesh::proto::audit::AuditReader;
 use trustmesh::proto::audit::AuditRecord;
 use trustmesh::proto::audit::RecordChain;
+use trustmesh::proto::envelope::EnvelopeDraft;
+use trustmesh::proto::envelope::UnverifiedEnvelope;
 use trustmesh::proto::identity::AgentId;
 use trustmesh::proto::rejection::Class;
 use trustmesh::proto::rejection::Rejection;
+use trustmesh::proto::replay::MessageId;
+use trustmesh::proto::scope::Action;
+use trustmesh::proto::subject::Subject;
 use trustmesh::proto::time::ClockSkew;
 use trustmesh::proto::time::Timestamp;
 
@@ -336,7 +341,8 @@ fn every_message_makes_one_event() {
     assert_eq!(items.len(), 200);
 }
 
-/// AU-11 and OB-1: no payload, application header, grant, key seed or signature in any event.
+/// AU-11 and OB-1: no payload, application header, grant or key seed in any event, nor in what any
+/// public type prints of itself.
 #[test]
 fn events_hold_no_payloads_and_no_secrets() {
     use crate::forge::value::list;
@@ -349,16 +355,44 @@ fn events_hold_no_payloads_and_no_secrets() {
         l.content = list([headers, list([bin(canary)]), bin(canary)]);
     });
     let bad = letter.clone().edit(|l| l.signer = Party::named("mallory"));
+    let mut draft = EnvelopeDraft::new(
+        MessageId([1; 16]),
+        stage.now,
+        Action::Publish,
+        Subject::parse("orders.eu.new").unwrap(),
+    );
+    draft.headers = vec![(canary.into(), canary.into())];
+    (draft.payload, draft.grants) = (canary.into(), vec![canary.into()]);
+    let signed = draft.sign(&stage.mesh.grant(&Party::named("alice"), 0, &["pub:>"]));
+    for text in [format!("{draft:?}"), format!("{:?}", signed.unwrap())] {
+        assert!(!text.contains(canary), "{text}");
+    }
     let seeds = ["alice", "bob", "carol", "mallory"]
         .map(|name| data_encoding::HEXLOWER.encode(&Party::named(name).seed));
     for frame in [letter.frame(), bad.frame()] {
         let outcome = stage.deliver(&frame);
         let event = serde_json::to_string(&outcome.decision.event()).unwrap();
-        let debug = format!("{:?}{:?}", outcome.decision, stage.verifier);
-        let keys = format!("{:?}", stage.me.key);
-        for text in [event, debug, keys] {
-            assert!(!text.contains(canary), "{text}");
+        let parsed = UnverifiedEnvelope::parse(&frame).unwrap();
+        let printed = [
+            event,
+            format!("{:?}", outcome.decision),
+            format!("{:#?}", outcome.result.as_ref()),
+            format!("{parsed:?}"),
+            format!("{:?}{:?}", stage.verifier, stage.guard),
+            format!("{:?}", stage.me.key),
+            format!("{:?}", stage.mesh.grant(&stage.me, 0, &["sub:>"])),
+        ];
+        for text in printed {
+            for secret in canaries(canary) {
+                assert!(!text.contains(&secret), "{text}");
+            }
             assert!(seeds.iter().all(|seed| !text.contains(seed.as_str())));
         }
     }
+}
+
+/// The ways a text may be printed: as it is, and as a list of bytes.
+fn canaries(text: &str) -> [String; 2] {
+    let bytes: Vec<String> = text.bytes().map(|byte| byte.to_string()).collect();
+    [text.to_owned(), bytes.join(", ")]
 }

@@ -140,7 +140,7 @@ fn certificate_body(mesh: &Mesh) -> Value {
 }
 
 /// Signs a certificate body as registrar and as alice; says whether it is one.
-fn certify(mesh: &Mesh, change: impl FnOnce(Value) -> Value) -> Result<AgentId, Rejection> {
+pub fn certify(mesh: &Mesh, change: impl FnOnce(Value) -> Value) -> Result<AgentId, Rejection> {
     let body = change(certificate_body(mesh)).encode();
     let (registrar, alice) = (mesh.role(Role::Registrar), Party::named("alice"));
     let id = Tag::Certificate.digest(&body);

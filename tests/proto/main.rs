@@ -7,6 +7,8 @@ mod forge;
 mod audit;
 mod canonical;
 mod chain;
+mod classes;
+mod decisions;
 mod envelope;
 mod freshness;
 mod identity;
