@@ -131,9 +131,9 @@ impl Shared {
             reply: delivery.reply.as_ref().map(|reply| reply.as_str()),
             route,
         };
-        let mut examined = self
-            .verifier
-            .examine(&delivery.payload, &arrival, &scene, &**guard);
+        let mut examined =
+            self.verifier
+                .examine_beside(&delivery.payload, &arrival, &scene, &**guard);
         if let Some(rejection) = paused {
             examined.refuse(rejection);
         }

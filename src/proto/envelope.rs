@@ -110,8 +110,8 @@ pub struct Extensions {
 }
 
 impl Claims {
-    /// Decodes a header.
-    pub(crate) fn parse(header: &Bytes) -> Result<Self, Rejection> {
+    /// Decodes a header that came in a frame of this mode.
+    pub(crate) fn parse(header: &Bytes, mode: u64) -> Result<Self, Rejection> {
         let place = Place::Header;
         let mut r = Reader::new(header, place);
         r.array_of(16)?;
@@ -120,7 +120,7 @@ impl Claims {
             return Err(Rejection::UnsupportedVersion { place, found });
         }
         let claims = Self {
-            mode: read_mode(&mut r)?,
+            mode: read_mode(&mut r, mode)?,
             mesh: MeshId(r.bin_of()?),
             mid: MessageId(r.bin_of()?),
             issued: Timestamp::from_millis(r.uint()?),
@@ -209,8 +209,14 @@ impl Claims {
     }
 }
 
-fn read_mode(r: &mut Reader<'_>) -> Result<u8, Rejection> {
+fn read_mode(r: &mut Reader<'_>, frame: u64) -> Result<u8, Rejection> {
     let found = r.uint()?;
+    if found != frame {
+        return Err(Rejection::Malformed {
+            place: Place::Frame,
+            reason: Malformed::ModeMismatch,
+        });
+    }
     if found == u64::from(MODE_SINGLE) {
         Ok(MODE_SINGLE)
     } else {
@@ -334,7 +340,7 @@ pub(crate) fn is_traceparent(value: &[u8]) -> bool {
 /// An application header: name and value.
 pub type AppHeader = (String, String);
 
-/// What a new envelope shall say.
+/// What a new envelope shall say. It prints without headers, grants and payload.
 #[derive(Clone)]
 pub struct EnvelopeDraft {
     /// 16 random bytes.
@@ -444,7 +450,7 @@ impl EnvelopeDraft {
         let header = Bytes::from(claims.encode());
         check_header_len(header.len())?;
         // What a receiver would refuse is refused here, by the same code.
-        Claims::parse(&header)?;
+        Claims::parse(&header, u64::from(MODE_SINGLE))?;
         let signature = signing::sign(Tag::Envelope, &header, key);
         let id = Tag::Envelope.digest(&header);
 
@@ -554,7 +560,7 @@ fn content_digest(prefix: &[u8], payload: &[u8]) -> ObjectId {
     ObjectId(hash.finalize().into())
 }
 
-/// An envelope ready for the bus.
+/// An envelope ready for the bus. It prints as its id.
 #[derive(Clone)]
 pub struct SignedEnvelope {
     id: ObjectId,
@@ -563,7 +569,10 @@ pub struct SignedEnvelope {
 
 impl fmt::Debug for SignedEnvelope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SignedEnvelope({}, {} bytes)", self.id, self.bytes.len())
+        f.debug_struct("SignedEnvelope")
+            .field("id", &self.id)
+            .field("len", &self.bytes.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -580,7 +589,7 @@ impl SignedEnvelope {
 }
 
 /// A frame cut into its parts, with the header decoded. Nothing in it has been checked against
-/// anything: it is what somebody claims.
+/// anything: it is what somebody claims. It prints as those claims, without the content.
 #[derive(Clone)]
 pub struct UnverifiedEnvelope {
     pub(crate) claims: Claims,
@@ -625,13 +634,7 @@ impl UnverifiedEnvelope {
         let chain = chain::read_bytes(&mut r)?;
         let content = r.bin(frame.len())?;
         r.finish()?;
-        let claims = Claims::parse(&header)?;
-        if u64::from(claims.mode) != mode {
-            return Err(Rejection::Malformed {
-                place,
-                reason: Malformed::ModeMismatch,
-            });
-        }
+        let claims = Claims::parse(&header, mode)?;
         if claims.content_len as usize != content.len() {
             let place = Place::Content;
             return Err(Rejection::Malformed {
@@ -654,7 +657,8 @@ impl UnverifiedEnvelope {
     }
 }
 
-/// The decoded content of an envelope. Prints sizes alone: payloads never reach a log.
+/// The decoded content of an envelope. It prints as sizes: what is in it is nobody's but the
+/// handler's, and debug output ends up in logs.
 #[derive(Clone)]
 pub struct Content {
     pub(crate) headers: Vec<(Bytes, Bytes)>,

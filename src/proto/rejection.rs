@@ -127,6 +127,7 @@ reasons! {
         OtherRequest = 2 "it names another request",
         NotAReply = 3 "it is not an answer",
         NotAsked = 4 "an answer on a subject where requests are expected",
+        OtherResponder = 5 "it comes from another key than the request was meant for",
     }
     /// Why the links are no chain.
     ChainBroken {

@@ -13,6 +13,7 @@ use super::identity::KeyBytes;
 use super::limits::REPLAY_PER_SENDER;
 use super::limits::REPLAY_TOTAL;
 use super::rejection::Overloaded;
+use super::rejection::Place;
 use super::rejection::Rejection;
 use super::rejection::Replay;
 use super::time::ClockSkew;
@@ -133,6 +134,14 @@ impl ReplayGuard {
         now: Timestamp,
     ) -> Result<Fresh, Rejection> {
         self.look_up(sighting)?;
+        let until = sighting.issued.plus(u64::from(sighting.ttl_ms));
+        let expires = until.plus(2 * self.skew.as_millis());
+        if now > expires {
+            // It was examined in time and waited since. Its id may already have come, been kept as
+            // long as it had to be, and been forgotten.
+            let place = Place::Header;
+            return Err(Rejection::Expired { place, until });
+        }
         if self.held >= self.total {
             self.forget_expired(now);
             if self.held >= self.total {
@@ -141,7 +150,6 @@ impl ReplayGuard {
                 });
             }
         }
-        let keep = u64::from(sighting.ttl_ms).saturating_add(2 * self.skew.as_millis());
         let log = self.senders.entry(sighting.sender).or_default();
         self.held -= log.forget_expired(now);
         if log.ids.len() >= self.per_sender {
@@ -149,7 +157,7 @@ impl ReplayGuard {
                 reason: Overloaded::ReplaySender,
             });
         }
-        log.remember(sighting.mid, sighting.issued.plus(keep));
+        log.remember(sighting.mid, expires);
         self.held += 1;
         Ok(Fresh { mid: sighting.mid })
     }

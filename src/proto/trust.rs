@@ -281,12 +281,7 @@ impl TrustState {
         registry
             .max(revocations)
             .max(policy)
-            .max(self.scores_epoch())
-    }
-
-    /// 0 without scores: once there are some, they cannot be left out again.
-    fn scores_epoch(&self) -> u64 {
-        self.scores_edition.map_or(0, |edition| edition.epoch)
+            .max(self.scores_epoch().unwrap_or(0))
     }
 
     /// Checks that a key belongs to an agent in good standing: known, with a live certificate, and
@@ -343,7 +338,8 @@ impl TrustState {
         Ok(())
     }
 
-    /// Checks that this state may replace `older`: same root, no epoch lower, nothing un-revoked.
+    /// Checks that this state may replace `older`: same root, no epoch lower, no file gone, nothing
+    /// un-revoked.
     ///
     /// # Errors
     ///
@@ -366,6 +362,11 @@ impl TrustState {
                 reason: StaleState::Rollback,
             })
         }
+    }
+
+    /// The epoch of the scores; none is lower than any, so that scores, once held, stay.
+    fn scores_epoch(&self) -> Option<u64> {
+        self.scores_edition.map(|edition| edition.epoch)
     }
 }
 

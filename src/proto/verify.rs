@@ -159,8 +159,19 @@ impl Verifier {
             .conclude(guard, rates, scene.now)
     }
 
-    /// The pure part: everything that changes nothing.
-    pub(crate) fn examine(
+    /// The pure part: everything that changes nothing, so it may run on any thread.
+    pub fn examine(
+        &self,
+        frame: &Bytes,
+        arrival: &Arrival<'_>,
+        scene: &Scene<'_>,
+        guard: &ReplayGuard,
+    ) -> Examined {
+        self.examine_beside(frame, arrival, scene, guard)
+    }
+
+    /// [`examine`](Self::examine), beside others who use the same memory.
+    pub(crate) fn examine_beside(
         &self,
         frame: &Bytes,
         arrival: &Arrival<'_>,
@@ -221,6 +232,7 @@ impl Verifier {
         }
         let sender_key = chain.leaf().holder();
         header.sender = Some(sender_key);
+        check_responder(arrival, &sender_key)?;
         let holders = Holders::look_up(chain, trust, now, self.skew)?;
         if claims
             .reply
@@ -353,6 +365,20 @@ impl Verifier {
             score: holders.lowest_score(scene.trust),
             session: scene.sessions.has(&chain.leaf().holder(), scene.now),
         })
+    }
+}
+
+/// Checks that a request meant for one key is answered by that key, whoever else may serve.
+fn check_responder(arrival: &Arrival<'_>, sender: &KeyBytes) -> Result<(), Rejection> {
+    match arrival.route {
+        Route::Reply(Some(Pending {
+            audience: Some(audience),
+            ..
+        })) if audience != sender => {
+            let reason = UnexpectedReply::OtherResponder;
+            Err(Rejection::UnexpectedReply { reason })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -654,14 +680,14 @@ struct Checked {
 }
 
 /// A message whose pure checks are done. Conclude it in the order of arrival.
-pub(crate) struct Examined {
+pub struct Examined {
     outcome: Result<Checked, Failure>,
     facts: Decision,
 }
 
 impl Examined {
     /// The part that changes state: rate, then replay. What is refused leaves no trace in either.
-    pub(crate) fn conclude(
+    pub fn conclude(
         mut self,
         guard: &mut ReplayGuard,
         rates: &mut RateLimiter,

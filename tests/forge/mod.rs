@@ -1,0 +1,39 @@
+//! A forge: signs any structure at all, so that tests can send what the crate would never write.
+//!
+//! Nothing here goes through the crate's encoder. [`value`] writes MessagePack by hand, canonical
+//! or not; [`mesh`] makes a mesh from fixed seeds; [`chain`] and [`letter`] make links and frames
+//! whose every field, tag, signer and signature can be replaced; [`stage`] is a receiver that
+//! holds each refusal to the rules of the threat catalogue.
+
+#![allow(dead_code)] // Each test program uses its own part of the forge.
+
+pub mod chain;
+pub mod letter;
+pub mod mesh;
+pub mod stage;
+pub mod value;
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+pub use chain::ChainSpec;
+pub use letter::Letter;
+pub use mesh::Mesh;
+pub use mesh::Party;
+pub use stage::Stage;
+pub use value::Value;
+
+/// The instant at which tests play, in milliseconds since the epoch.
+pub const NOW: u64 = 1_800_000_000_000;
+
+/// An hour in milliseconds.
+pub const HOUR: u64 = 3_600_000;
+
+/// 16 bytes that differ from every other result in this process.
+pub fn unique() -> [u8; 16] {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let mut out = *b"forge...........";
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    out[8..].copy_from_slice(&number.to_be_bytes());
+    out
+}

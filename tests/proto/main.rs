@@ -1,0 +1,19 @@
+//! The protocol ring, attacked from outside: a module per theme, a test per case of the threat
+//! catalogue, whose id stands in the test's documentation.
+
+#[path = "../forge/mod.rs"]
+mod forge;
+
+mod audit;
+mod canonical;
+mod chain;
+mod classes;
+mod decisions;
+mod envelope;
+mod freshness;
+mod identity;
+mod policy;
+mod reply;
+mod resources;
+mod revocation;
+mod tags;
