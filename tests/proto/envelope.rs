@@ -352,8 +352,8 @@ fn limits_are_exact() {
             Place::Content,
         ),
         (
-            headers(vec![pair(0, 2 * half)]),
-            headers(vec![pair(0, 2 * half + 1)]),
+            headers(vec![pair(1, 2 * half - 1)]),
+            headers(vec![pair(1, 2 * half)]),
             Place::Content,
         ),
         (
@@ -414,6 +414,14 @@ fn text_must_be_text() {
         }
         for pair in [[bad.clone(), text("v")], [text("n"), bad.clone()]] {
             let headers = list([list(pair)]);
+            let frame = letter(&stage)
+                .edit(|l| l.content.items()[0] = headers)
+                .frame();
+            assert_eq!(stage.refuses(&frame, Class::Malformed).code(), 107);
+        }
+        let headers = [["a:b", "v"], ["", "v"], ["a b", "v"], ["n", "v\r"], ["n", "v\nw"]];
+        for pair in headers {
+            let headers = list([list(pair.map(text))]);
             let frame = letter(&stage)
                 .edit(|l| l.content.items()[0] = headers)
                 .frame();
