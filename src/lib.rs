@@ -68,6 +68,7 @@ pub mod bus;
 pub mod client;
 pub mod error;
 mod files;
+pub mod graph;
 pub mod keyfile;
 pub mod proto;
 pub mod services;
