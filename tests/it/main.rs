@@ -3,4 +3,6 @@
 mod bus_conformance;
 mod bus_faults;
 mod bus_supervision;
+mod client_sessions;
+mod handshake;
 mod support;
