@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
+use tokio::sync::Semaphore;
 use trustmesh::Client;
 use trustmesh::ConnectOptions;
 use trustmesh::Identity;
 use trustmesh::Message;
+use trustmesh::Service;
 use trustmesh::Subscriber;
 use trustmesh::audit::AuditEvent;
 use trustmesh::audit::DecisionEvent;
@@ -188,6 +191,51 @@ impl Taken {
 impl Drop for Taken {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// A service whose handlers wait until they are let go, then answer with their payload.
+pub struct Held {
+    gate: Arc<Semaphore>,
+    seen: Arc<Mutex<Vec<Message>>>,
+    pub service: Service,
+}
+
+impl Held {
+    pub async fn serve(client: &Client, subject: &str) -> Self {
+        let gate = Arc::new(Semaphore::new(0));
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (closed, kept) = (gate.clone(), seen.clone());
+        let handler = move |message: Message| {
+            kept.lock().unwrap().push(message.clone());
+            let closed = closed.clone();
+            async move {
+                closed
+                    .acquire()
+                    .await
+                    .expect("the gate is not closed")
+                    .forget();
+                Ok::<_, String>(message.payload)
+            }
+        };
+        let service = client.serve(subject.to_owned(), handler).await.unwrap();
+        Self {
+            gate,
+            seen,
+            service,
+        }
+    }
+
+    /// Lets so many handlers go.
+    pub fn release(&self, handlers: usize) {
+        self.gate.add_permits(handlers);
+    }
+
+    /// Waits until so many handlers have begun; their messages.
+    pub async fn begun(&self, handlers: usize) -> Vec<Message> {
+        let begun = || self.seen.lock().unwrap().len() >= handlers;
+        eventually("the handlers begin", begun).await;
+        self.seen.lock().unwrap().clone()
     }
 }
 
