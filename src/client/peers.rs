@@ -253,7 +253,10 @@ impl Client {
     /// [`HandshakeError`] when the peer is unknown, refuses, cannot prove itself or does not
     /// answer within 5 s.
     pub async fn handshake(&self, peer: &AgentId) -> Result<Session, HandshakeError> {
-        let key = self.peer_key(peer)?;
+        let key = self.peer_key(peer).inspect_err(|rejection| {
+            self.shared
+                .session_event(peer.as_str(), SessionRole::Initiator, Err(*rejection));
+        })?;
         self.handshake_with(peer, key, None).await
     }
 
@@ -264,8 +267,11 @@ impl Client {
         let mut fault = Rejection::UnknownAgent { place };
         for certificate in trust.certificates_of(peer) {
             let key = certificate.claims().key;
-            match trust.check_standing(&key, now, self.shared.skew, place) {
-                Ok(_) => return Ok(key),
+            let standing = trust
+                .check_standing(&key, now, self.shared.skew, place)
+                .and_then(|certificate| trust.revocations().check_agent(certificate, place));
+            match standing {
+                Ok(()) => return Ok(key),
                 Err(rejection) => fault = rejection,
             }
         }

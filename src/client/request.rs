@@ -22,9 +22,11 @@ use crate::bus::Subject;
 use crate::bus::SubscribeError;
 use crate::error::NoAnswer;
 use crate::error::RefusedByPeer;
+use crate::proto::audit::AuditEvent;
 use crate::proto::envelope::inbox_prefix;
 use crate::proto::handshake::Instance;
 use crate::proto::names::PAYLOAD_REFUSAL;
+use crate::proto::subject;
 
 /// Members of a queue group a single request shakes hands with.
 const MEETINGS_MAX: usize = 16;
@@ -91,9 +93,9 @@ impl Client {
                 crate::bus::Closed,
             )),
             Err(_) => {
-                let source = NoAnswer {
-                    refused: open.refused(),
-                };
+                let refused = open.refused();
+                shared.note_no_answer(&sealed.subject, refused);
+                let source = NoAnswer { refused };
                 Err(RequestError::with_source(
                     RequestErrorKind::TimedOut,
                     source,
@@ -133,6 +135,14 @@ fn answers_prefix(shared: &Shared) -> String {
 }
 
 impl Shared {
+    /// Says in the audit that a request went unanswered: somebody may have swallowed it.
+    fn note_no_answer(&self, subject: &subject::Subject, refused: u32) {
+        let Ok(now) = self.clock.now() else { return };
+        let text = format!("no answer in time on {subject}; {refused} answer(s) were refused");
+        let topic = "no-answer".to_owned();
+        self.audit.event(now, AuditEvent::Notice { topic, text });
+    }
+
     /// Begins to receive answers, once.
     async fn await_answers(self: &Arc<Self>) -> Result<(), SubscribeError> {
         let begin = || async {

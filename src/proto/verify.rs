@@ -921,11 +921,12 @@ impl VerifiedEnvelope {
     }
 }
 
-/// Whether a refusal may be told to its requester: never for what somebody else could have caused.
+/// Whether a refusal may be told to its requester: never for what somebody else could have caused,
+/// as a copy sent once more, or one with other content under the same signed header, can be.
 pub(crate) fn may_be_told(rejection: &Rejection) -> bool {
     !matches!(
         rejection,
-        Rejection::Replay { .. } | Rejection::Overloaded { .. }
+        Rejection::BadSignature { .. } | Rejection::Replay { .. } | Rejection::Overloaded { .. }
     )
 }
 

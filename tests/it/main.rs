@@ -3,4 +3,8 @@
 mod bus_conformance;
 mod bus_faults;
 mod bus_supervision;
+mod client_freshness;
+mod client_hostile_bus;
+mod client_sessions;
+mod handshake;
 mod support;

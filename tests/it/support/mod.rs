@@ -1,5 +1,6 @@
 //! What the tests share: servers to talk to, and ways to wait without sleeping.
 
+pub mod mesh;
 pub mod nats;
 
 use std::sync::atomic::AtomicU64;
@@ -15,7 +16,7 @@ use trustmesh::bus::Outgoing;
 use trustmesh::bus::StatusCode;
 
 /// How long anything may take that does happen: far more than it needs on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A first token no other test uses, so that tests can share a server.
 pub fn unique() -> String {
