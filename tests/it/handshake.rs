@@ -15,7 +15,7 @@ use trustmesh::proto::handshake::SessionTable;
 use trustmesh::proto::identity::AgentId;
 use trustmesh::proto::identity::KeyBytes;
 use trustmesh::proto::identity::SigningKey;
-use trustmesh::proto::limits::Budget;
+use trustmesh::proto::signing::Budget;
 use trustmesh::proto::limits::CHALLENGE_TTL_MS;
 use trustmesh::proto::rejection::Class;
 use trustmesh::proto::rejection::HandshakeFailed;
