@@ -12,6 +12,7 @@ pub(crate) mod audit_reader;
 pub mod clock;
 mod control;
 mod counters;
+mod delegate;
 mod draft;
 pub(crate) mod floor;
 mod guards;
@@ -22,20 +23,18 @@ mod message;
 mod options;
 mod outbound;
 mod peers;
+pub(crate) mod random;
 mod refusals;
 mod request;
 mod serve;
+mod shared;
 mod subscriber;
 pub(crate) mod task;
 
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::OnceCell;
 
 pub use self::audit::AuditMode;
 pub use self::audit::AuditOptions;
@@ -63,49 +62,19 @@ use crate::bus::SubscribeErrorKind;
 use crate::bus::ToSubject;
 use crate::error::ConnectError;
 use crate::error::Denied;
-use crate::proto::audit::AuditEvent;
-use crate::proto::certificate::UnverifiedCertificate;
-use crate::proto::chain::Chain;
 use crate::proto::chain::Credential;
-use crate::proto::delegation::LinkDraft;
 use crate::proto::envelope::Claims;
-use crate::proto::envelope::inbox_prefix;
-use crate::proto::handshake::Responder;
-use crate::proto::handshake::SessionTable;
 use crate::proto::identity::AgentId;
 use crate::proto::identity::KeyBytes;
-use crate::proto::policy::RateLimiter;
-use crate::proto::rejection::DepthExceeded;
 use crate::proto::rejection::Place;
 use crate::proto::rejection::Rejection;
-use crate::proto::scope::Scope;
 use crate::proto::scope::group_is_valid;
-use crate::proto::subject::Subject;
 use crate::proto::subject::SubjectPattern;
-use crate::proto::time::ClockSkew;
-use crate::proto::time::Timestamp;
-use crate::proto::time::Validity;
 use crate::proto::verify;
-use crate::proto::verify::Pending;
-use crate::proto::verify::Verifier;
-use crate::services::authority::random;
-use answers::Slots;
-use audit::AuditLog;
-use audit::Emitter;
-use clock::Clock;
-use control::Control;
-use counters::Tally;
-use floor::ReplayFloor;
-use guards::Guards;
 use guards::ReplayScope;
-use identity::Provenance;
-use inbound::Expect;
 use outbound::Letter;
-use outbound::Requests;
-use peers::Peers;
-use refusals::Refusals;
+use shared::Shared;
 use subscriber::Intake;
-use task::TaskSet;
 
 /// How long draining waits for running handlers.
 const HANDLERS_MAY_TAKE: Duration = Duration::from_secs(30);
@@ -160,47 +129,6 @@ pub(crate) struct Voice {
     pub(crate) hops: u8,
 }
 
-/// What all clones of a client, its subscriptions and messages share.
-pub(crate) struct Shared {
-    pub(crate) bus: Arc<dyn Bus>,
-    pub(crate) control: Arc<Control>,
-    pub(crate) identity: Identity,
-    pub(crate) own: Credential,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) skew: ClockSkew,
-    pub(crate) ttl_ms: u32,
-    pub(crate) prefix: String,
-    pub(crate) verifier: Verifier,
-    pub(crate) rates: Mutex<RateLimiter>,
-    pub(crate) sessions: Mutex<SessionTable>,
-    pub(crate) requests: Mutex<Requests>,
-    pub(crate) slots: Arc<Slots>,
-    pub(crate) audit: AuditLog,
-    pub(crate) tally: Arc<Tally>,
-    pub(crate) peers: Peers,
-    pub(crate) listening: OnceCell<()>,
-    pub(crate) tasks: TaskSet,
-    pub(crate) floor: Option<ReplayFloor>,
-    guards: Guards,
-    refusals: Refusals,
-    answering: OnceCell<()>,
-    services: serve::Services,
-    request_timeout: Option<Duration>,
-    redials_seen: AtomicU64,
-    tokens: AtomicU64,
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.control.begin_closing();
-        if let Some(floor) = &self.floor {
-            if let Err(error) = floor.close() {
-                tracing::warn!(%error, "the replay floor could not be stored exactly");
-            }
-        }
-    }
-}
-
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client")
@@ -212,90 +140,9 @@ impl std::fmt::Debug for Client {
 
 impl Client {
     pub(crate) fn start(options: ConnectOptions, bus: Arc<dyn Bus>) -> Result<Self, ConnectError> {
-        let ConnectOptions {
-            identity,
-            skew,
-            clock,
-            prefix,
-            ..
-        } = options;
-        if Subject::parse(&prefix).is_err() || prefix.contains('.') {
-            return Err(ConnectError::Prefix);
-        }
-        let trust = identity.trust.current();
-        let now = clock.now()?;
-        let scene = verify::Scene {
-            now,
-            trust: &trust,
-            sessions: &(),
-        };
-        let own = verify::accept_chain(identity.grant.clone(), &identity.key, &scene, skew)?;
-        let certificate = UnverifiedCertificate::parse(&identity.certificate)?.id();
-        let (floor, since) = open_floor(&identity.provenance, now, skew)?;
-
-        let tally = Arc::new(Tally::default());
-        let control = Arc::new(Control::beside(bus.clone()));
-        let emitter = Emitter {
-            id: identity.id.clone(),
-            key: identity.key.clone(),
-            certificate,
-            mesh: trust.mesh(),
-            prefix: prefix.clone(),
-            run: random()?,
-        };
-        let audit = AuditLog::start(
-            emitter,
-            options.audit,
-            control.clone(),
-            clock.clone(),
-            tally.clone(),
-        );
-        if trust.root().is_dev() {
-            let text = "development mesh: its role keys lie together in one place".to_owned();
-            audit.event(
-                now,
-                AuditEvent::Notice {
-                    topic: "dev-mesh".to_owned(),
-                    text,
-                },
-            );
-        }
-        let party = crate::proto::handshake::Party {
-            id: identity.id.clone(),
-            certificate: identity.certificate.clone(),
-            credential: own.clone(),
-        };
-        let responder = Responder::new(party, random()?, random()?);
-        let shared = Arc::new_cyclic(|weak| Shared {
-            verifier: Verifier::new(identity.key.public().bytes(), skew),
-            rates: Mutex::default(),
-            sessions: Mutex::default(),
-            requests: Mutex::default(),
-            slots: Arc::default(),
-            guards: Guards::new(skew, since),
-            peers: Peers::new(responder),
-            refusals: Refusals::start(weak.clone()),
-            redials_seen: AtomicU64::new(bus.redials()),
-            tokens: AtomicU64::new(0),
-            bus,
-            control,
-            identity,
-            own: own.clone(),
-            clock,
-            skew,
-            ttl_ms: options.ttl_ms,
-            prefix,
-            audit,
-            tally,
-            listening: OnceCell::new(),
-            answering: OnceCell::new(),
-            tasks: TaskSet::default(),
-            floor,
-            services: serve::Services::default(),
-            request_timeout: options.request_timeout,
-        });
+        let shared = Shared::start(options, bus)?;
         let voice = Voice {
-            credential: own,
+            credential: shared.own.clone(),
             traceparent: None,
             hops: 0,
         };
@@ -639,66 +486,6 @@ impl Client {
         self.shared.audit.flush().await;
     }
 
-    /// Hands some of this client's authority to an agent, for `ttl` from now.
-    ///
-    /// The chain does nothing until it is sent: see [`Draft::grant`]. It can be delegated further
-    /// as far as this credential allows.
-    ///
-    /// # Errors
-    ///
-    /// [`Denied`] when the peer is unknown, or the scope, the time or the depth exceed what this
-    /// client holds. Nothing is clipped silently.
-    pub fn delegate(&self, peer: &AgentId, scope: Scope, ttl: Duration) -> Result<Chain, Denied> {
-        let depth = self.voice.credential.chain().leaf().remaining();
-        let Some(depth) = depth.checked_sub(1) else {
-            let (place, reason) = (Place::Chain, DepthExceeded::Remaining);
-            return Err(Denied(Rejection::DepthExceeded { place, reason }));
-        };
-        self.delegate_to_depth(peer, scope, ttl, depth)
-    }
-
-    /// [`delegate`](Self::delegate), allowing only `depth` further delegations below.
-    ///
-    /// # Errors
-    ///
-    /// As [`delegate`](Self::delegate).
-    pub fn delegate_to_depth(
-        &self,
-        peer: &AgentId,
-        scope: Scope,
-        ttl: Duration,
-        depth: u8,
-    ) -> Result<Chain, Denied> {
-        let holder = self.peer_key(peer)?;
-        let (now, trust) = self.shared.moment()?;
-        let parent = self.voice.credential.chain().leaf().validity();
-        // Backdated by the skew, so that a peer whose clock is a little behind can use it at once.
-        // Not by so much that the ceiling of policy would be exceeded for that alone.
-        let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-        let room = trust.policy().ttl().delegation_ms.saturating_sub(ttl);
-        let from = now
-            .minus(self.shared.skew.as_millis().min(room))
-            .max(parent.from());
-        let until = now.plus(ttl);
-        let validity = Validity::new(from, until).ok_or(Rejection::Malformed {
-            place: Place::Chain,
-            reason: crate::proto::rejection::Malformed::Lifetime,
-        })?;
-        let nonce = random().map_err(|_| Rejection::Internal {
-            reason: crate::proto::rejection::Internal::Random,
-        })?;
-        let draft = LinkDraft {
-            holder,
-            validity,
-            remaining: depth,
-            scope,
-            nonce,
-        };
-        let chain = self.voice.credential.delegate(&draft)?;
-        trust.policy().check_lifetimes(&chain)?;
-        Ok(chain)
-    }
-
     /// Begins a message with more than a subject and a payload: an audience, granted authority, a
     /// lifetime.
     pub fn compose<S: ToSubject>(&self, subject: S) -> Draft {
@@ -756,75 +543,5 @@ impl Client {
             inbox,
         };
         Ok(Subscriber::new(raw, shared.clone(), intake))
-    }
-}
-
-/// The replay floor of an identity: what was issued at or before it may have been accepted by an
-/// earlier run.
-fn open_floor(
-    provenance: &Provenance,
-    now: Timestamp,
-    skew: ClockSkew,
-) -> Result<(Option<ReplayFloor>, Option<Timestamp>), ConnectError> {
-    match provenance {
-        Provenance::Fresh => Ok((None, None)),
-        Provenance::Stateful(path) => {
-            let (floor, since) = ReplayFloor::open(path, now, skew)?;
-            Ok((Some(floor), Some(since)))
-        }
-    }
-}
-
-impl Shared {
-    /// A random subject token.
-    pub(crate) fn token(&self) -> String {
-        let mut bytes = [0u8; 12];
-        match getrandom::fill(&mut bytes) {
-            Ok(()) => data_encoding::HEXLOWER.encode(&bytes),
-            // Uniqueness within the process is all a token is for; authenticity never rests on it.
-            Err(_) => format!("n{}", self.tokens.fetch_add(1, Relaxed)),
-        }
-    }
-
-    /// Whether a pattern lies below this agent's own inbox, to which it needs no grant.
-    fn is_own_inbox_pattern(&self, pattern: &SubjectPattern) -> bool {
-        let prefix = inbox_prefix(&self.identity.key());
-        pattern
-            .as_str()
-            .strip_prefix(prefix.as_str())
-            .is_some_and(|rest| rest.len() > 1 && rest.starts_with('.'))
-    }
-
-    /// Keeps what a closing subscription had accepted.
-    pub(crate) fn retire(&self, intake: &Intake) {
-        // While time cannot be trusted nothing is forgotten: the epoch expires nothing.
-        let now = self.clock.now().unwrap_or_default();
-        self.guards.retire(&intake.scope, &intake.guard, now);
-    }
-
-    /// The request an answer in a user's own inbox can be to.
-    pub(crate) fn pending_at(&self, subject: &str, expect: &Expect<'_>) -> Option<Pending> {
-        match expect {
-            Expect::Subscription(intake) if intake.inbox => {
-                self.slots.pending_in_inbox(subject, self.clock.now().ok()?)
-            }
-            _ => None,
-        }
-    }
-
-    /// Says in the audit that a dead connection was replaced.
-    pub(crate) fn note_redials(&self) {
-        let redials = self.bus.redials();
-        if self.redials_seen.swap(redials, Relaxed) != redials {
-            let Ok(now) = self.clock.now() else { return };
-            let text = format!("the bus connection died and was replaced ({redials} in all)");
-            self.audit.event(
-                now,
-                AuditEvent::Notice {
-                    topic: "redial".to_owned(),
-                    text,
-                },
-            );
-        }
     }
 }

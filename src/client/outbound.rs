@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use super::Client;
 use super::guards::lock;
+use super::random::random;
 use crate::bus::HeaderMap;
 use crate::bus::Outgoing;
 use crate::bus::PublishError;
@@ -19,7 +20,6 @@ use crate::proto::envelope::inbox_prefix;
 use crate::proto::identity::KeyBytes;
 use crate::proto::limits::RESERVE;
 use crate::proto::rejection::ChainBroken;
-use crate::proto::rejection::Internal;
 use crate::proto::rejection::Place;
 use crate::proto::rejection::Rejection;
 use crate::proto::replay::MessageId;
@@ -242,11 +242,7 @@ impl Client {
     }
 
     fn draft(&self, subject: Subject, now: Timestamp) -> Result<EnvelopeDraft, Rejection> {
-        let mut mid = [0; 16];
-        getrandom::fill(&mut mid).map_err(|_| Rejection::Internal {
-            reason: Internal::Random,
-        })?;
-        let mut draft = EnvelopeDraft::new(MessageId(mid), now, Action::Publish, subject);
+        let mut draft = EnvelopeDraft::new(MessageId(random()?), now, Action::Publish, subject);
         let traceparent = self.voice.traceparent.clone();
         draft.extensions = Extensions {
             epochs: None,

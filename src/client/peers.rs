@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::Client;
 use super::Shared;
 use super::guards::lock;
+use super::random::random;
 use crate::bus::Bus;
 use crate::bus::BusSubscriber;
 use crate::bus::Delivery;
@@ -35,7 +36,6 @@ use crate::proto::limits::HELLOS_PER_SECOND;
 use crate::proto::limits::PROOFS_PER_SECOND;
 use crate::proto::rejection::Class;
 use crate::proto::rejection::HandshakeFailed;
-use crate::proto::rejection::Internal;
 use crate::proto::rejection::Overloaded;
 use crate::proto::rejection::Place;
 use crate::proto::rejection::Rejection;
@@ -234,14 +234,6 @@ async fn answer_handshakes(mut raw: BusSubscriber, bus: Arc<dyn Bus>, shared: We
     }
 }
 
-fn random<const N: usize>() -> Result<[u8; N], Rejection> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|_| Rejection::Internal {
-        reason: Internal::Random,
-    })?;
-    Ok(bytes)
-}
-
 impl Client {
     /// Performs a mutual handshake with an agent: both prove to hold their keys now. The session
     /// lasts until the first of both certificates and chains ends, 15 minutes at most.
@@ -330,7 +322,12 @@ impl Client {
         );
         let raw = bus.subscribe(Subject::from(inbox.clone()), None).await;
         let mut raw = raw.map_err(|e| failed(e.to_string()))?;
-        let (initiator, hello) = Initiator::hello(shared.party(), peer.clone(), key, random()?);
+        let (initiator, hello) = Initiator::hello(
+            shared.party(),
+            peer.clone(),
+            key,
+            random().map_err(Rejection::from)?,
+        );
         let subject = handshake::handshake_subject(&shared.prefix, peer, instance.as_ref());
         let hello = Outgoing::new(subject, hello).with_reply(inbox.clone());
         let send = |outgoing| async {

@@ -419,7 +419,13 @@ fn text_must_be_text() {
                 .frame();
             assert_eq!(stage.refuses(&frame, Class::Malformed).code(), 107);
         }
-        let headers = [["a:b", "v"], ["", "v"], ["a b", "v"], ["n", "v\r"], ["n", "v\nw"]];
+        let headers = [
+            ["a:b", "v"],
+            ["", "v"],
+            ["a b", "v"],
+            ["n", "v\r"],
+            ["n", "v\nw"],
+        ];
         for pair in headers {
             let headers = list([list(pair.map(text))]);
             let frame = letter(&stage)

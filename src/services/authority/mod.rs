@@ -18,13 +18,13 @@ use crate::client::clock::Clock;
 use crate::client::clock::SystemClock;
 use crate::client::identity::Identity;
 use crate::client::identity::TrustHandle;
+use crate::client::random::random;
 use crate::proto::certificate::CertificateClaims;
 use crate::proto::certificate::UnverifiedCertificate;
 use crate::proto::chain::Chain;
 use crate::proto::delegation::LinkDraft;
 use crate::proto::identity::AgentId;
 use crate::proto::identity::KeyBytes;
-use crate::proto::identity::KeyGeneration;
 use crate::proto::identity::SigningKey;
 use crate::proto::limits::LIFETIME_MAX_MS;
 use crate::proto::limits::ROOT_GRANT_TTL_MS;
@@ -386,10 +386,4 @@ fn window(now: Timestamp, millis: u64) -> Result<Validity, Rejection> {
         place: crate::proto::rejection::Place::TrustFile,
         reason: crate::proto::rejection::Malformed::Lifetime,
     })
-}
-
-pub(crate) fn random<const N: usize>() -> Result<[u8; N], KeyGeneration> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|_| KeyGeneration::Random)?;
-    Ok(bytes)
 }

@@ -1,0 +1,245 @@
+//! What all clones of a client, its subscriptions and its messages share.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::sync::OnceCell;
+
+use super::ConnectOptions;
+use super::Identity;
+use super::answers::Slots;
+use super::audit::AuditLog;
+use super::audit::Emitter;
+use super::clock::Clock;
+use super::control::Control;
+use super::counters::Tally;
+use super::floor::ReplayFloor;
+use super::guards::Guards;
+use super::identity::Provenance;
+use super::inbound::Expect;
+use super::outbound::Requests;
+use super::peers::Peers;
+use super::random::random;
+use super::refusals::Refusals;
+use super::serve::Services;
+use super::subscriber::Intake;
+use super::task::TaskSet;
+use crate::bus::Bus;
+use crate::error::ConnectError;
+use crate::proto::audit::AuditEvent;
+use crate::proto::certificate::UnverifiedCertificate;
+use crate::proto::chain::Credential;
+use crate::proto::envelope::inbox_prefix;
+use crate::proto::handshake::Responder;
+use crate::proto::handshake::SessionTable;
+use crate::proto::policy::RateLimiter;
+use crate::proto::subject::Subject;
+use crate::proto::subject::SubjectPattern;
+use crate::proto::time::ClockSkew;
+use crate::proto::time::Timestamp;
+use crate::proto::verify;
+use crate::proto::verify::Pending;
+use crate::proto::verify::Verifier;
+
+/// What all clones of a client, its subscriptions and messages share.
+pub(crate) struct Shared {
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) control: Arc<Control>,
+    pub(crate) identity: Identity,
+    pub(crate) own: Credential,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) skew: ClockSkew,
+    pub(crate) ttl_ms: u32,
+    pub(crate) prefix: String,
+    pub(crate) verifier: Verifier,
+    pub(crate) rates: Mutex<RateLimiter>,
+    pub(crate) sessions: Mutex<SessionTable>,
+    pub(crate) requests: Mutex<Requests>,
+    pub(crate) slots: Arc<Slots>,
+    pub(crate) audit: AuditLog,
+    pub(crate) tally: Arc<Tally>,
+    pub(crate) peers: Peers,
+    pub(crate) listening: OnceCell<()>,
+    pub(crate) tasks: TaskSet,
+    pub(crate) floor: Option<ReplayFloor>,
+    pub(crate) guards: Guards,
+    pub(crate) refusals: Refusals,
+    pub(crate) answering: OnceCell<()>,
+    pub(crate) services: Services,
+    pub(crate) request_timeout: Option<Duration>,
+    redials_seen: AtomicU64,
+    tokens: AtomicU64,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.control.begin_closing();
+        if let Some(floor) = &self.floor {
+            if let Err(error) = floor.close() {
+                tracing::warn!(%error, "the replay floor could not be stored exactly");
+            }
+        }
+    }
+}
+
+/// The replay floor of an identity: what was issued at or before it may have been accepted by an
+/// earlier run.
+fn open_floor(
+    provenance: &Provenance,
+    now: Timestamp,
+    skew: ClockSkew,
+) -> Result<(Option<ReplayFloor>, Option<Timestamp>), ConnectError> {
+    match provenance {
+        Provenance::Fresh => Ok((None, None)),
+        Provenance::Stateful(path) => {
+            let (floor, since) = ReplayFloor::open(path, now, skew)?;
+            Ok((Some(floor), Some(since)))
+        }
+    }
+}
+
+impl Shared {
+    /// Takes a bus connection into use for an identity, once the identity holds.
+    pub(crate) fn start(
+        options: ConnectOptions,
+        bus: Arc<dyn Bus>,
+    ) -> Result<Arc<Self>, ConnectError> {
+        let ConnectOptions {
+            identity,
+            skew,
+            clock,
+            prefix,
+            ..
+        } = options;
+        if Subject::parse(&prefix).is_err() || prefix.contains('.') {
+            return Err(ConnectError::Prefix);
+        }
+        let trust = identity.trust.current();
+        let now = clock.now()?;
+        let scene = verify::Scene {
+            now,
+            trust: &trust,
+            sessions: &(),
+        };
+        let own = verify::accept_chain(identity.grant.clone(), &identity.key, &scene, skew)?;
+        let certificate = UnverifiedCertificate::parse(&identity.certificate)?.id();
+        let (floor, since) = open_floor(&identity.provenance, now, skew)?;
+
+        let tally = Arc::new(Tally::default());
+        let control = Arc::new(Control::beside(bus.clone()));
+        let emitter = Emitter {
+            id: identity.id.clone(),
+            key: identity.key.clone(),
+            certificate,
+            mesh: trust.mesh(),
+            prefix: prefix.clone(),
+            run: random()?,
+        };
+        let audit = AuditLog::start(
+            emitter,
+            options.audit,
+            control.clone(),
+            clock.clone(),
+            tally.clone(),
+        );
+        if trust.root().is_dev() {
+            let text = "development mesh: its role keys lie together in one place".to_owned();
+            audit.event(
+                now,
+                AuditEvent::Notice {
+                    topic: "dev-mesh".to_owned(),
+                    text,
+                },
+            );
+        }
+        let party = crate::proto::handshake::Party {
+            id: identity.id.clone(),
+            certificate: identity.certificate.clone(),
+            credential: own.clone(),
+        };
+        let responder = Responder::new(party, random()?, random()?);
+        Ok(Arc::new_cyclic(|weak| Self {
+            verifier: Verifier::new(identity.key.public().bytes(), skew),
+            rates: Mutex::default(),
+            sessions: Mutex::default(),
+            requests: Mutex::default(),
+            slots: Arc::default(),
+            guards: Guards::new(skew, since),
+            peers: Peers::new(responder),
+            refusals: Refusals::start(weak.clone()),
+            redials_seen: AtomicU64::new(bus.redials()),
+            tokens: AtomicU64::new(0),
+            bus,
+            control,
+            identity,
+            own,
+            clock,
+            skew,
+            ttl_ms: options.ttl_ms,
+            prefix,
+            audit,
+            tally,
+            listening: OnceCell::new(),
+            answering: OnceCell::new(),
+            tasks: TaskSet::default(),
+            floor,
+            services: Services::default(),
+            request_timeout: options.request_timeout,
+        }))
+    }
+
+    /// A random subject token.
+    pub(crate) fn token(&self) -> String {
+        let mut bytes = [0u8; 12];
+        match getrandom::fill(&mut bytes) {
+            Ok(()) => data_encoding::HEXLOWER.encode(&bytes),
+            // Uniqueness within the process is all a token is for; authenticity never rests on it.
+            Err(_) => format!("n{}", self.tokens.fetch_add(1, Relaxed)),
+        }
+    }
+
+    /// Whether a pattern lies below this agent's own inbox, to which it needs no grant.
+    pub(crate) fn is_own_inbox_pattern(&self, pattern: &SubjectPattern) -> bool {
+        let prefix = inbox_prefix(&self.identity.key());
+        pattern
+            .as_str()
+            .strip_prefix(prefix.as_str())
+            .is_some_and(|rest| rest.len() > 1 && rest.starts_with('.'))
+    }
+
+    /// Keeps what a closing subscription had accepted.
+    pub(crate) fn retire(&self, intake: &Intake) {
+        // While time cannot be trusted nothing is forgotten: the epoch expires nothing.
+        let now = self.clock.now().unwrap_or_default();
+        self.guards.retire(&intake.scope, &intake.guard, now);
+    }
+
+    /// The request an answer in a user's own inbox can be to.
+    pub(crate) fn pending_at(&self, subject: &str, expect: &Expect<'_>) -> Option<Pending> {
+        match expect {
+            Expect::Subscription(intake) if intake.inbox => {
+                self.slots.pending_in_inbox(subject, self.clock.now().ok()?)
+            }
+            _ => None,
+        }
+    }
+
+    /// Says in the audit that a dead connection was replaced.
+    pub(crate) fn note_redials(&self) {
+        let redials = self.bus.redials();
+        if self.redials_seen.swap(redials, Relaxed) != redials {
+            let Ok(now) = self.clock.now() else { return };
+            let text = format!("the bus connection died and was replaced ({redials} in all)");
+            self.audit.event(
+                now,
+                AuditEvent::Notice {
+                    topic: "redial".to_owned(),
+                    text,
+                },
+            );
+        }
+    }
+}
