@@ -5,7 +5,7 @@
 //! whose every field, tag, signer and signature can be replaced; [`stage`] is a receiver that
 //! holds each refusal to the rules of the threat catalogue.
 
-#![allow(dead_code)] // Each test program uses its own part of the forge.
+#![allow(dead_code, unused_imports)] // Each test program uses its own part of the forge.
 
 pub mod chain;
 pub mod letter;
