@@ -142,6 +142,11 @@ impl Slots {
         matches!(slot.waiting, Waiting::Call(_)).then(|| slot.pending.clone())
     }
 
+    /// Gives up every call: no answer can come any more.
+    fn end_calls(&self) {
+        lock(&self.0).retain(|_, slot| !matches!(slot.waiting, Waiting::Call(_)));
+    }
+
     fn refused(&self, reply: &str) {
         if let Some(slot) = lock(&self.0).get_mut(reply) {
             slot.refused += 1;
@@ -198,6 +203,9 @@ pub(crate) async fn receive_answers(
             return;
         };
         take_answer(&shared, delivery, &guard);
+    }
+    if let Some(shared) = shared.upgrade() {
+        shared.slots.end_calls();
     }
 }
 

@@ -52,7 +52,7 @@ pub struct Message {
     pub status: Option<StatusCode>,
     /// Always `None`.
     pub description: Option<String>,
-    /// Length of subject, reply, headers and payload, in bytes.
+    /// Length of subject, reply, headers and payload as NATS counts them, in bytes.
     pub length: usize,
     verified: Arc<VerifiedEnvelope>,
     shared: Arc<Shared>,
@@ -62,11 +62,17 @@ impl Message {
     pub(crate) fn new(verified: VerifiedEnvelope, shared: &Arc<Shared>) -> Self {
         let claims = verified.claims();
         let headers = headers_of(&verified);
-        let text: usize = verified.headers().map(|(n, v)| n.len() + v.len() + 4).sum();
+        let lines: usize = verified.headers().map(|(n, v)| n.len() + v.len() + 4).sum();
+        // As a block of NATS headers, whose first and last line come with any other.
+        let block = if lines == 0 {
+            0
+        } else {
+            lines + "NATS/1.0\r\n\r\n".len()
+        };
         let subject = bus_subject(&claims.subject);
         let reply = claims.reply.as_ref().map(bus_subject);
         let payload = verified.payload().clone();
-        let length = subject.len() + reply.as_ref().map_or(0, |r| r.len()) + text + payload.len();
+        let length = subject.len() + reply.as_ref().map_or(0, |r| r.len()) + block + payload.len();
         Self {
             subject,
             reply,

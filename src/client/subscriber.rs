@@ -75,11 +75,12 @@ impl Subscriber {
 
     /// Ends the subscription after `count` messages in total, counting those already yielded.
     ///
-    /// Only verified messages count: forged ones cannot use the number up.
+    /// Only verified messages count: forged ones cannot use the number up. More than `count` never
+    /// come out, even when they have been received already.
     ///
     /// # Errors
     ///
-    /// [`UnsubscribeError`] when the connection is gone.
+    /// [`UnsubscribeError`] when the number is reached and the connection is gone.
     pub async fn unsubscribe_after(&mut self, count: u64) -> Result<(), UnsubscribeError> {
         self.left = Some(count.saturating_sub(self.yielded));
         if self.left == Some(0) {
@@ -116,7 +117,6 @@ impl Stream for Subscriber {
         };
         for _ in 0..REFUSALS_PER_POLL {
             let Some(delivery) = ready!(raw.poll_next_unpin(cx)) else {
-                this.raw = None;
                 return Poll::Ready(None);
             };
             let expect = Expect::Subscription(&this.intake);

@@ -3,6 +3,7 @@
 mod bus_conformance;
 mod bus_faults;
 mod bus_supervision;
+mod client_conformance;
 mod client_freshness;
 mod client_hostile_bus;
 mod client_sessions;
