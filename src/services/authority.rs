@@ -14,6 +14,7 @@ use crate::client::clock::Clock;
 use crate::client::clock::SystemClock;
 use crate::client::identity::Identity;
 use crate::client::identity::TrustHandle;
+use crate::client::random::random;
 use crate::proto::certificate::CertificateClaims;
 use crate::proto::certificate::UnverifiedCertificate;
 use crate::proto::chain::Chain;
@@ -382,12 +383,6 @@ fn window(now: Timestamp, millis: u64) -> Result<Validity, Rejection> {
         place: crate::proto::rejection::Place::TrustFile,
         reason: crate::proto::rejection::Malformed::Lifetime,
     })
-}
-
-pub(crate) fn random<const N: usize>() -> Result<[u8; N], KeyGeneration> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|_| KeyGeneration::Random)?;
-    Ok(bytes)
 }
 
 /// Why the authority did not do what it was asked to.
