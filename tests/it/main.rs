@@ -4,4 +4,5 @@ mod bus_conformance;
 mod bus_faults;
 mod bus_supervision;
 mod client_conformance;
+mod layering;
 mod support;
