@@ -8,4 +8,5 @@ mod client_freshness;
 mod client_hostile_bus;
 mod client_sessions;
 mod handshake;
+mod layering;
 mod support;
