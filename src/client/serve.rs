@@ -26,8 +26,10 @@ use crate::bus::HeaderMap;
 use crate::bus::SubscribeError;
 use crate::bus::ToSubject;
 use crate::proto::audit::AuditEvent;
+use crate::proto::chain::VerifiedChain;
 use crate::proto::rejection::Internal;
 use crate::proto::rejection::Rejection;
+use crate::proto::verify;
 
 /// Handlers of one service that run at once. More messages wait, checked again when their turn
 /// comes.
@@ -154,6 +156,7 @@ async fn run<H, F, E>(
     F: Future<Output = Result<Bytes, E>> + Send + 'static,
     E: Display + Send + 'static,
 {
+    let own = subscriber.authority().clone();
     let limit = Arc::new(Semaphore::new(CONCURRENCY));
     let mut crew = task::Crew::default();
     let mut stopping = false;
@@ -178,23 +181,23 @@ async fn run<H, F, E>(
         let Ok(permit) = limit.clone().acquire_owned().await else {
             break;
         };
-        let handler = handler.clone();
+        let (handler, own) = (handler.clone(), own.clone());
         crew.spawn(async move {
-            dispatch(message, handler).await;
+            dispatch(message, &own, handler).await;
             drop(permit);
         });
     }
     crew.join().await;
 }
 
-async fn dispatch<H, F, E>(message: Message, handler: Arc<H>)
+async fn dispatch<H, F, E>(message: Message, own: &VerifiedChain, handler: Arc<H>)
 where
     H: Fn(Message) -> F + Send + Sync + 'static,
     F: Future<Output = Result<Bytes, E>> + Send + 'static,
     E: Display + Send + 'static,
 {
     let shared = message.shared().clone();
-    if let Err(rejection) = recheck(&shared, &message) {
+    if let Err(rejection) = recheck(&shared, &message, own) {
         withdraw(&shared, &message, rejection);
         return;
     }
@@ -248,11 +251,11 @@ fn error_headers(text: &str) -> HeaderMap {
     headers
 }
 
-fn recheck(shared: &Shared, message: &Message) -> Result<(), Rejection> {
+fn recheck(shared: &Shared, message: &Message, own: &VerifiedChain) -> Result<(), Rejection> {
     let (now, trust) = shared.moment()?;
-    message
-        .verified()
-        .recheck(&shared.scene(now, &trust), shared.skew)
+    let (scene, verified) = (shared.scene(now, &trust), message.verified());
+    verified.recheck(&scene, shared.skew)?;
+    verify::check_receiver(own, &verified.claims().subject, &scene, shared.skew)
 }
 
 /// The message will not be handled after all.

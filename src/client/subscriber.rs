@@ -61,6 +61,11 @@ impl Subscriber {
         }
     }
 
+    /// The chain it subscribed under.
+    pub(crate) fn authority(&self) -> &VerifiedChain {
+        &self.intake.own
+    }
+
     /// Ends the subscription. Messages already received still come out.
     ///
     /// # Errors

@@ -383,7 +383,7 @@ fn check_responder(arrival: &Arrival<'_>, sender: &KeyBytes) -> Result<(), Rejec
 }
 
 /// Checks the receiver's own authority to receive: it ends when its chain does.
-fn check_receiver(
+pub(crate) fn check_receiver(
     own: &VerifiedChain,
     subject: &Subject,
     scene: &Scene<'_>,
@@ -917,7 +917,24 @@ impl VerifiedEnvelope {
         trust
             .revocations()
             .check_chain(&self.chain, holders.iter())?;
-        Ok(())
+        if self.claims.action == Action::Serve {
+            // An answer was permitted on the subject of its request, which it does not name.
+            return Ok(());
+        }
+        let policy = trust.policy();
+        policy.check_lifetimes(&self.chain)?;
+        let request = Request {
+            mid: self.claims.mid,
+            action: self.claims.action,
+            subject: &self.claims.subject,
+            mode: self.claims.mode,
+            age_ms: now.since(self.claims.issued),
+            ttl_ms: self.claims.ttl_ms,
+            depth: self.chain.depth(),
+            score: holders.lowest_score(trust),
+            session: scene.sessions.has(&self.sender_key(), now),
+        };
+        policy.permit(&request).map(drop)
     }
 }
 
