@@ -60,7 +60,7 @@ fn variants(chain: &ChainSpec) -> Vec<Letter> {
         base().set(letter::VERSION, Value::Uint(2)),
         base().edit(|l| l.content = list([])),
         base().edit(|l| l.chain.push(0)),
-        base().edit(|l| drop(l.chain.pop())),
+        base().edit(|l| l.chain.truncate(l.chain.len() - 1)),
         rechained(change(|link| link.signature = Some(bin([1; 64])))),
         rechained(change(|link| link.nonce = bin([1; 16]))),
         sent_under(change(|link| link.signature = Some(bin([1; 64])))),
