@@ -29,6 +29,9 @@ use crate::forge::value::text;
 
 const SUBJ: &str = "orders.eu.new";
 
+/// Actions and patterns.
+type Capabilities<'a> = &'a [(u64, &'a str)];
+
 #[track_caller]
 fn refuses(stage: &mut Stage, chain: &ChainSpec, class: Class) -> Rejection {
     stage.refuses(&Letter::publish(chain, SUBJ).frame(), class)
@@ -48,7 +51,7 @@ fn pair(stage: &Stage, parent: &[(u64, &str)], child: &[(u64, &str)]) -> ChainSp
 fn a_child_that_adds_anything_is_refused() {
     let mut stage = Stage::default();
     let all = PUB | DELEGATE;
-    let cases: [(&[(u64, &str)], &[(u64, &str)]); 6] = [
+    let cases: [(Capabilities, Capabilities); 6] = [
         (&[(all, "orders.>")], &[(PUB | REQ, "orders.>")]),
         (&[(all, "orders.>")], &[(PUB, "orders.>"), (PUB, "notes.a")]),
         (&[(PUB, "orders.>")], &[(PUB, "orders.>")]),

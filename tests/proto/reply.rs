@@ -3,6 +3,7 @@
 use trustmesh::proto::rejection::Class;
 use trustmesh::proto::signing::ObjectId;
 use trustmesh::proto::subject::Subject;
+use trustmesh::proto::subject::SubjectPattern;
 use trustmesh::proto::verify::Pending;
 
 use crate::forge::ChainSpec;
@@ -216,8 +217,10 @@ fn a_reply_subject_is_the_senders_own_inbox() {
 /// Delivered to a subscription that did not ask for it.
 #[test]
 fn a_subject_outside_the_subscription_is_refused() {
-    let mut stage = Stage::default();
-    stage.pattern = trustmesh::proto::subject::SubjectPattern::parse("orders.>").unwrap();
+    let mut stage = Stage {
+        pattern: SubjectPattern::parse("orders.>").unwrap(),
+        ..Stage::default()
+    };
     let frame = Letter::publish(&stage.chain(&["alice"]), "notes.a").frame();
     assert_eq!(stage.refuses(&frame, Class::SubjectMismatch).code(), 902);
 }
