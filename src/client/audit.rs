@@ -120,7 +120,7 @@ impl AuditOptions {
 
 enum Entry {
     Decision(Box<Decision>),
-    Event(Timestamp, AuditEvent),
+    Event(Timestamp, Box<AuditEvent>),
     Flush(oneshot::Sender<()>),
 }
 
@@ -204,7 +204,11 @@ impl AuditLog {
 
     /// Records something that is no decision. When the audit is full it counts into the gap.
     pub(crate) fn event(&self, at: Timestamp, event: AuditEvent) {
-        if self.queue.try_send(Entry::Event(at, event)).is_err() {
+        if self
+            .queue
+            .try_send(Entry::Event(at, Box::new(event)))
+            .is_err()
+        {
             self.books.gap.fetch_add(1, Relaxed);
         }
     }
@@ -349,7 +353,7 @@ impl Writer {
                 let event = decision.event();
                 self.append(decision.at, event).await;
             }
-            Entry::Event(at, event) => self.append(at, event).await,
+            Entry::Event(at, event) => self.append(at, *event).await,
             Entry::Flush(done) => {
                 self.settle().await;
                 self.send_batch().await;

@@ -47,10 +47,10 @@ impl Guards {
     /// The memory for a new subscription.
     pub(crate) fn open(&self, scope: &ReplayScope) -> SharedGuard {
         let mut groups = lock(&self.groups);
-        if scope.group.is_some() {
-            if let Some(guard) = groups.get(scope).and_then(Weak::upgrade) {
-                return guard;
-            }
+        if scope.group.is_some()
+            && let Some(guard) = groups.get(scope).and_then(Weak::upgrade)
+        {
+            return guard;
         }
         let mut guard = ReplayGuard::new(self.skew, self.floor);
         if let Some(earlier) = lock(&self.retired).get(scope) {

@@ -137,10 +137,10 @@ impl Shared {
         if let Some(rejection) = paused {
             examined.refuse(rejection);
         }
-        if let (Some(floor), Some(issued)) = (&self.floor, examined.issued()) {
-            if let Err(rejection) = floor.admit(issued) {
-                examined.refuse(rejection);
-            }
+        if let (Some(floor), Some(issued)) = (&self.floor, examined.issued())
+            && let Err(rejection) = floor.admit(issued)
+        {
+            examined.refuse(rejection);
         }
         let verdict = examined.conclude(&mut lock(guard), &mut lock(&self.rates), now);
         let spent = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);

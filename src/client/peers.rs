@@ -142,10 +142,10 @@ impl Shared {
     }
 
     fn session_event(&self, peer: &str, role: SessionRole, outcome: Result<&Session, Rejection>) {
-        if let Err(rejection) = outcome {
-            if !self.peers.reported[rejection.class() as usize - 1].take() {
-                return;
-            }
+        if let Err(rejection) = outcome
+            && !self.peers.reported[rejection.class() as usize - 1].take()
+        {
+            return;
         }
         let Ok(now) = self.clock.now() else { return };
         self.audit.event(

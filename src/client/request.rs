@@ -157,8 +157,9 @@ impl Shared {
             });
             self.tasks
                 .spawn(answers::receive_answers(raw, Arc::downgrade(self), guard));
-            Ok(())
+            Ok::<(), SubscribeError>(())
         };
-        self.answering.get_or_try_init(begin).await.map(|()| ())
+        self.answering.get_or_try_init(begin).await?;
+        Ok(())
     }
 }

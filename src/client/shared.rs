@@ -77,10 +77,10 @@ pub(crate) struct Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.control.begin_closing();
-        if let Some(floor) = &self.floor {
-            if let Err(error) = floor.close() {
-                tracing::warn!(%error, "the replay floor could not be stored exactly");
-            }
+        if let Some(floor) = &self.floor
+            && let Err(error) = floor.close()
+        {
+            tracing::warn!(%error, "the replay floor could not be stored exactly");
         }
     }
 }

@@ -175,6 +175,10 @@ impl Decision {
 /// What happened.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every event is a decision"
+)]
 #[non_exhaustive]
 pub enum AuditEvent {
     /// A message was accepted or refused.
@@ -396,6 +400,7 @@ pub fn audit_subject(prefix: &str, emitter: &AgentId) -> String {
 
 /// What an audit reader found in a batch.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "nearly every item is a record")]
 #[non_exhaustive]
 pub enum AuditItem {
     /// A record, in its place.

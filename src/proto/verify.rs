@@ -640,22 +640,22 @@ pub struct Requester {
 }
 
 impl Requester {
-    fn of(authentic: &Authentic<Claims>, request: ObjectId, key: KeyBytes) -> Option<Self> {
+    fn of(authentic: &Authentic<Claims>, request: ObjectId, key: KeyBytes) -> Option<Box<Self>> {
         let claims = authentic.claims();
         let reply = claims.reply.clone()?;
-        Some(Self {
+        Some(Box::new(Self {
             key,
             reply,
             subject: claims.subject.clone(),
             request,
-        })
+        }))
     }
 }
 
 /// A refusal on its way to becoming a verdict.
 struct Failure {
     rejection: Rejection,
-    requester: Option<Requester>,
+    requester: Option<Box<Requester>>,
 }
 
 impl From<Rejection> for Failure {
@@ -751,7 +751,6 @@ impl Verdict {
     }
 
     /// Notes what verifying cost.
-    #[must_use]
     pub fn with_cost_ns(mut self, nanoseconds: u64) -> Self {
         self.decision.cost_ns = Some(nanoseconds);
         self
@@ -783,7 +782,7 @@ pub struct Refused {
     pub rejection: Rejection,
     /// Who may be told, when the sender was authentic and waits for an answer. Absent for replays:
     /// the sender of a replay is not the sender of the message.
-    pub requester: Option<Requester>,
+    pub requester: Option<Box<Requester>>,
 }
 
 /// A verified message: what handlers get, and all they get.
