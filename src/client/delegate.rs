@@ -18,7 +18,8 @@ use crate::proto::time::Validity;
 impl Client {
     /// Hands some of this client's authority to an agent, for `ttl` from now.
     ///
-    /// The chain does nothing until it is sent: see [`Draft::grant`]. It can be delegated further
+    /// The chain does nothing until it is sent: see
+    /// [`Draft::grant`](super::Draft::grant). It can be delegated further
     /// as far as this credential allows.
     ///
     /// # Errors
