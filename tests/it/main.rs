@@ -3,10 +3,12 @@
 mod bus_conformance;
 mod bus_faults;
 mod bus_supervision;
+mod client_audit;
 mod client_dispatch;
 mod client_freshness;
 mod client_grants;
 mod client_hostile_bus;
+mod client_observability;
 mod client_sessions;
 mod handshake;
 mod support;

@@ -198,7 +198,8 @@ impl Drop for Taken {
 pub struct Held {
     gate: Arc<Semaphore>,
     seen: Arc<Mutex<Vec<Message>>>,
-    pub service: Service,
+    /// Runs until this is dropped.
+    _service: Service,
 }
 
 impl Held {
@@ -222,7 +223,7 @@ impl Held {
         Self {
             gate,
             seen,
-            service,
+            _service: service,
         }
     }
 
