@@ -241,6 +241,7 @@ fn mesh() -> (Vec<Identity>, Identity) {
     (agents, receiver)
 }
 
+/// AU-13: the graph rebuilt from events is what really happened, and every acceptance has its path.
 #[test]
 fn graphs_of_random_delegation_trees_are_the_trees() {
     let (agents, receiver) = mesh();
@@ -339,6 +340,7 @@ fn a_flood_of_refusals_is_counted_and_stays_small() {
     assert!(graph.uses().count() <= REFUSED_USES_MAX + 1);
 }
 
+/// AU-10: whatever a stranger writes is shown escaped, inside its label.
 #[test]
 fn text_from_strangers_cannot_leave_its_label() {
     let nasty = [

@@ -425,7 +425,8 @@ pub enum AuditItem {
         /// The number.
         seq: u64,
     },
-    /// A record that does not follow from the one before: two histories of one run exist.
+    /// A record that does not follow from the one before, or a first one that claims to follow
+    /// from something: two histories of one run exist.
     Fork {
         /// The emitter.
         emitter: AgentId,
@@ -532,6 +533,10 @@ impl AuditReader {
                 });
             }
             Some(position) if position.prev != record.prev => {
+                items.push(AuditItem::Fork { emitter, run, seq });
+            }
+            // Nothing comes before the first record of a run.
+            None if seq == 0 && record.prev != ObjectId([0; 32]).to_string() => {
                 items.push(AuditItem::Fork { emitter, run, seq });
             }
             _ => {}

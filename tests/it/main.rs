@@ -1,5 +1,6 @@
 //! The integration tests: one program, a module per theme. Run them with `scripts/test`.
 
+mod authority;
 mod bus_conformance;
 mod bus_faults;
 mod bus_supervision;
