@@ -4,7 +4,6 @@
 //! cargo run --example audit_tail                                   # in this process
 //! NATS_URL=127.0.0.1:4222 cargo run --example audit_tail           # on a NATS server
 //! ```
-//!
 //! Control characters are escaped: a stranger publishes on a subject that would clear the screen.
 
 use futures_util::StreamExt as _;
@@ -42,13 +41,14 @@ async fn main() -> Result<(), Fault> {
     auditor.handshake(greeter.id()).await?;
 
     for name in ["alice", "bob"] {
-        let subject = format!("greet.{name}");
-        greeter.publish(subject, "hello".into()).await?;
+        let to = format!("greet.{name}");
+        greeter.publish(to, "hello".into()).await?;
         greetings.next().await.ok_or("the stream ended")?;
     }
     let forgery = Outgoing::new("greet.\u{1b}[2J\u{202e}", "no envelope");
-    raw(&server).await?.publish(forgery).await?;
-    // A refused message comes out of no stream; it is refused where the stream is polled.
+    let stranger = raw(&server).await?;
+    stranger.publish(forgery).await?;
+    // What is refused comes out of no stream, but only a stream that is polled refuses.
     tokio::spawn(async move { greetings.next().await });
 
     let mut decisions = 0;
