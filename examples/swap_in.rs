@@ -8,9 +8,8 @@
 
 use futures_util::StreamExt as _;
 use futures_util::stream::select;
-use trustmesh::ConnectOptions;
-use trustmesh::bus::HeaderMap;
 use trustmesh::services::authority::Authority;
+use trustmesh::{ConnectOptions, HeaderMap};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,6 +1,6 @@
 //! Swapping the client in changes imports and connect lines, and few of them.
 
-/// Most lines that may change, on either side.
+/// Most lines that may change, both sides together.
 const LINES_MAX: usize = 6;
 
 /// The lines of `a` and of `b` that are not in their longest common subsequence.
@@ -37,11 +37,9 @@ fn swapping_the_client_in_changes_imports_and_connect_lines_alone() {
         .collect();
     let verified: Vec<_> = include_str!("../examples/swap_in.rs").lines().collect();
     let (before, after) = differences(&plain, &verified);
-    assert!(
-        !before.is_empty() && before.len() <= LINES_MAX,
-        "{before:#?}"
-    );
-    assert!(!after.is_empty() && after.len() <= LINES_MAX, "{after:#?}");
+    assert!(!before.is_empty() && !after.is_empty());
+    let changed = before.len() + after.len();
+    assert!(changed <= LINES_MAX, "{before:#?} {after:#?}");
     for line in before.iter().chain(&after) {
         let import = line.starts_with("use ");
         let connect = line.contains("connect(") || line.contains("Authority::");
