@@ -310,6 +310,32 @@ impl TrustState {
         Ok(certificate)
     }
 
+    /// The key an agent is reached under: its newest one in good standing and not revoked.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownAgent`, or why the last of its keys is of no use, naming `place`.
+    pub fn live_key(
+        &self,
+        agent: &AgentId,
+        now: Timestamp,
+        skew: ClockSkew,
+        place: Place,
+    ) -> Result<KeyBytes, Rejection> {
+        let mut fault = Rejection::UnknownAgent { place };
+        for certificate in self.certificates_of(agent) {
+            let key = certificate.claims().key;
+            let standing = self
+                .check_standing(&key, now, skew, place)
+                .and_then(|certificate| self.revocations.check_agent(certificate, place));
+            match standing {
+                Ok(()) => return Ok(key),
+                Err(rejection) => fault = rejection,
+            }
+        }
+        Err(fault)
+    }
+
     /// Checks that every file still holds at `now`.
     ///
     /// # Errors
