@@ -12,6 +12,7 @@ mod failure;
 mod output;
 mod setting;
 mod text;
+mod traffic;
 
 use std::process::ExitCode;
 

@@ -11,10 +11,12 @@ use trustmesh::Client;
 use trustmesh::ConnectOptions;
 use trustmesh::Identity;
 use trustmesh::bus;
+use trustmesh::bus::nats::NatsBus;
 use trustmesh::client::clock::Clock as _;
 use trustmesh::client::clock::SystemClock;
 use trustmesh::client::home::Home;
 use trustmesh::client::home::HomeError;
+use trustmesh::error::ConnectError;
 use trustmesh::proto::time::Timestamp;
 use trustmesh::proto::trust::TrustState;
 use trustmesh::services::authority::Authority;
@@ -23,6 +25,9 @@ use crate::cli::Global;
 use crate::contexts::Context;
 use crate::contexts::Contexts;
 use crate::failure::Failure;
+use crate::output::Output;
+use crate::output::WARN;
+use crate::output::styled;
 
 /// The mesh directory when nothing names one.
 pub const HOME_DEFAULT: &str = "trustmesh";
@@ -143,23 +148,34 @@ impl Setting {
     }
 
     /// Connects the agent.
-    pub async fn connect(&self, audit: AuditOptions) -> anyhow::Result<Client> {
+    pub async fn connect(
+        &self,
+        audit: AuditOptions,
+        output: &Output,
+    ) -> anyhow::Result<(Identity, Client)> {
         let identity = self.identity()?;
-        let options = ConnectOptions::new(identity)
+        if identity.trust().current().root().is_dev() {
+            let path = self.home.display();
+            output.note(format_args!(
+                "{} trusting the development mesh in {path}",
+                styled(WARN, "warning:")
+            ));
+        }
+        let client = ConnectOptions::new(identity.clone())
             .nats(self.nats_options()?)
-            .audit(audit);
-        options
+            .audit(audit)
             .connect(self.server.as_str())
             .await
             .map_err(|error| match error {
-                trustmesh::error::ConnectError::Bus(error) => self.not_reached(&error),
+                ConnectError::Bus(error) => self.not_reached(&error),
                 other => other.into(),
-            })
+            })?;
+        Ok((identity, client))
     }
 
     /// Connects to the bus alone, as anybody could.
-    pub async fn bus(&self) -> anyhow::Result<bus::nats::NatsBus> {
-        bus::nats::NatsBus::connect(self.server.as_str(), self.nats_options()?)
+    pub async fn bus(&self) -> anyhow::Result<NatsBus> {
+        NatsBus::connect(self.server.as_str(), self.nats_options()?)
             .await
             .map_err(|error| self.not_reached(&error))
     }
