@@ -17,6 +17,8 @@ use trustmesh::client::clock::SystemClock;
 use trustmesh::client::home::Home;
 use trustmesh::client::home::HomeError;
 use trustmesh::error::ConnectError;
+use trustmesh::proto::rejection::Rejection;
+use trustmesh::proto::rejection::UntrustedRoot;
 use trustmesh::proto::time::Timestamp;
 use trustmesh::proto::trust::TrustState;
 use trustmesh::services::authority::Authority;
@@ -57,7 +59,12 @@ impl Setting {
         };
         // A context speaks of its own mesh: beside another mesh, its agent and its word on
         // development mode say nothing.
-        let elsewhere = global.home.is_some() && global.home != context.home;
+        let home = global
+            .home
+            .as_deref()
+            .map(std::path::absolute)
+            .transpose()?;
+        let elsewhere = home.is_some() && home != context.home;
         let context = if elsewhere {
             Context {
                 server: context.server,
@@ -204,23 +211,15 @@ impl Setting {
 
 /// Says which switch accepts a development mesh.
 fn explain_dev(error: HomeError) -> anyhow::Error {
-    use trustmesh::proto::rejection::Rejection;
-    use trustmesh::proto::rejection::UntrustedRoot;
     match &error {
         HomeError::Refused {
-            why:
-                Rejection::UntrustedRoot {
-                    reason: UntrustedRoot::DevMesh,
-                    ..
-                },
+            path,
+            why: why @ Rejection::UntrustedRoot { reason, .. },
             ..
-        } => anyhow::Error::from(error).context(
-            Failure::refused(Rejection::UntrustedRoot {
-                place: trustmesh::proto::rejection::Place::TrustFile,
-                reason: UntrustedRoot::DevMesh,
-            })
-            .next("add --dev, if this is a development machine"),
-        ),
+        } if *reason == UntrustedRoot::DevMesh => Failure::refused(*why)
+            .fact("file", path.display().to_string())
+            .next("add --dev, if this is a development machine")
+            .into(),
         _ => error.into(),
     }
 }

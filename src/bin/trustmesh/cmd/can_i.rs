@@ -102,8 +102,7 @@ fn ask(
         trust: &trust,
         sessions: &(),
     };
-    let pattern = SubjectPattern::parse(subject)
-        .map_err(|why| Failure::usage(format!("{subject:?} is no subject: {why}")))?;
+    let pattern = pattern(subject)?;
     let skew = ClockSkew::default();
     let decided = if action == Action::Subscribe {
         verify::check_subscribe(&credential, &pattern, queue, &scene, skew)
@@ -142,6 +141,15 @@ pub fn concrete(subject: &str) -> anyhow::Result<Subject> {
     Subject::parse(subject).map_err(|why| {
         Failure::usage(format!("{subject:?} is no subject to send to: {why}"))
             .next("write it without wildcards, like orders.eu.new")
+            .into()
+    })
+}
+
+/// A pattern one can listen on.
+pub fn pattern(text: &str) -> anyhow::Result<SubjectPattern> {
+    SubjectPattern::parse(text).map_err(|why| {
+        Failure::usage(format!("{text:?} is no subject pattern: {why}"))
+            .next("write it like orders.new, orders.* or 'orders.>'")
             .into()
     })
 }

@@ -9,12 +9,12 @@ use trustmesh::proto::policy::Effect;
 use trustmesh::proto::policy::Policy as Rules;
 use trustmesh::proto::policy::Rule;
 use trustmesh::proto::scope::Action;
-use trustmesh::proto::subject::SubjectPattern;
 
 use super::OK;
 use super::Outcome;
 use super::can_i::action_named;
 use super::can_i::concrete;
+use super::can_i::pattern;
 use crate::cli::Global;
 use crate::failure::Failure;
 use crate::failure::class_code;
@@ -166,8 +166,7 @@ fn rules_about<'a>(policy: &'a Rules, action: Action, text: &str) -> anyhow::Res
             .filter(|rule| rule.matches(action, &subject))
             .collect());
     }
-    let pattern = SubjectPattern::parse(text)
-        .map_err(|why| Failure::usage(format!("{text:?} is no pattern: {why}")))?;
+    let pattern = pattern(text)?;
     let about = |rule: &&Rule| {
         rule.actions().has(action)
             && match rule.effect() {

@@ -20,6 +20,7 @@ use trustmesh::proto::time::ClockSkew;
 
 use super::OK;
 use super::Outcome;
+use super::can_i::concrete;
 use crate::cli::Global;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -73,6 +74,7 @@ pub struct Envelope {
 
 pub async fn run(args: &Pub, global: &Global, output: &Output) -> Outcome {
     let setting = Setting::of(global)?;
+    concrete(&args.subject)?;
     if let Some(path) = &args.frame {
         return replay(&setting, &args.subject, path, output).await;
     }

@@ -10,6 +10,7 @@ use trustmesh::Message;
 
 use super::OK;
 use super::Outcome;
+use super::can_i::pattern;
 use crate::cli::Global;
 use crate::output::Output;
 use crate::setting::Setting;
@@ -39,6 +40,7 @@ pub struct Reply {
 
 pub async fn run(args: &Reply, global: &Global, output: &Output) -> Outcome {
     let setting = Setting::of(global)?;
+    pattern(&args.pattern)?;
     let (identity, client) = setting.connect(AuditOptions::default(), output).await?;
     let mut decisions = client.audit();
     let (requests, mut seen) = mpsc::channel(64);

@@ -8,6 +8,7 @@ use trustmesh::bus::RequestErrorKind;
 
 use super::OK;
 use super::Outcome;
+use super::can_i::concrete;
 use super::publish::Envelope;
 use crate::cli::Global;
 use crate::failure::Failure;
@@ -35,6 +36,7 @@ pub struct Request {
 
 pub async fn run(args: &Request, global: &Global, output: &Output) -> Outcome {
     let setting = Setting::of(global)?;
+    concrete(&args.subject)?;
     let payload = traffic::payload(&args.payload)?;
     let (identity, client) = setting.connect(AuditOptions::default(), output).await?;
     let mut decisions = client.audit();

@@ -13,6 +13,7 @@ use trustmesh::bus::BusSubscriber;
 
 use super::OK;
 use super::Outcome;
+use super::can_i::pattern;
 use crate::cli::Global;
 use crate::failure::Failure;
 use crate::failure::UNREACHABLE;
@@ -45,6 +46,7 @@ pub struct Sub {
 
 pub async fn run(args: &Sub, global: &Global, output: &Output) -> Outcome {
     let setting = Setting::of(global)?;
+    pattern(&args.pattern)?;
     let (identity, client) = setting.connect(AuditOptions::default(), output).await?;
     let mut decisions = client.audit();
     let asked = || format!("sub {}", args.pattern);
