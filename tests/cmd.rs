@@ -1,0 +1,26 @@
+//! The command line's tests: what people read in a terminal, word for word.
+//!
+//! ```text
+//! tests/cmd/help/           every --help                                         run by trycmd
+//! tests/cmd/offline/        what needs no server, a file per command             run by trycmd
+//! tests/cmd/conversations/  several terminals and a real nats-server             run by conversation.rs
+//! tests/cmd/mistakes/       ten typical mistakes and what is said about them     run by conversation.rs
+//! ```
+//!
+//! `TRYCMD=overwrite` writes the files of the first two anew. Run everything with `scripts/test`.
+
+#![cfg(feature = "cli")]
+
+#[path = "cmd/conversation.rs"]
+mod conversation;
+#[path = "cmd/conversations.rs"]
+mod conversations;
+#[path = "cmd/place.rs"]
+mod place;
+#[path = "cmd/transcripts.rs"]
+mod transcripts;
+
+// The integration tests use more of it than these.
+#[allow(dead_code)]
+#[path = "it/support/nats.rs"]
+mod nats;

@@ -1,0 +1,72 @@
+//! Transcripts that `trycmd` runs: every help, and every command that needs no server.
+
+use std::env;
+use std::process::Command;
+
+/// What would lead a command to somebody's own mesh.
+const FOREIGN: [&str; 11] = [
+    "NATS_PASSWORD",
+    "NATS_URL",
+    "NATS_USER",
+    "RUST_LOG",
+    "TRUSTMESH_AGENT",
+    "TRUSTMESH_CONTEXT",
+    "TRUSTMESH_DEV",
+    "TRUSTMESH_HOME",
+    "TRUSTMESH_LOG",
+    "TRUSTMESH_ROOT",
+    "XDG_CONFIG_HOME",
+];
+
+/// Every command says what it is for, and ends with two examples.
+#[test]
+fn help() {
+    in_a_clean_environment("transcripts::help", || {
+        cases().case("tests/cmd/help/*.trycmd");
+    });
+}
+
+/// What is printed without a server, by people's mistakes too.
+#[test]
+fn offline() {
+    in_a_clean_environment("transcripts::offline", || {
+        cases().case("tests/cmd/offline/*.trycmd");
+    });
+}
+
+fn cases() -> trycmd::TestCases {
+    let cases = trycmd::TestCases::new();
+    // Every transcript runs in a directory of its own, and so keeps its contexts to itself.
+    cases
+        .env("HOME", ".")
+        .env("TRUSTMESH_CONFIG", "config")
+        .env("COLUMNS", "100");
+    for tool in ["cat", "chmod", "cp", "ls", "mkdir", "mv", "rm", "sh"] {
+        if let Some(path) = find(tool) {
+            cases.register_bin(tool, path);
+        }
+    }
+    cases
+}
+
+fn find(tool: &str) -> Option<std::path::PathBuf> {
+    let folders = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&folders)
+        .map(|folder| folder.join(tool))
+        .find(|path| path.is_file())
+}
+
+/// Transcripts inherit the environment, and cannot take anything out of it: where there is
+/// something to take out, a process without it runs the test.
+fn in_a_clean_environment(test: &str, run: impl FnOnce()) {
+    if FOREIGN.iter().all(|name| env::var_os(name).is_none()) {
+        return run();
+    }
+    let mut again = Command::new(env::current_exe().expect("this program has a path"));
+    again.args([test, "--exact", "--nocapture"]);
+    for name in FOREIGN {
+        again.env_remove(name);
+    }
+    let status = again.status().expect("this program runs again");
+    assert!(status.success(), "{test} fails: see above");
+}
