@@ -15,6 +15,8 @@
 mod conversation;
 #[path = "cmd/conversations.rs"]
 mod conversations;
+#[path = "cmd/mistakes.rs"]
+mod mistakes;
 #[path = "cmd/place.rs"]
 mod place;
 #[path = "cmd/transcripts.rs"]

@@ -195,13 +195,13 @@ reasons! {
     }
     /// What is out of date.
     StaleState {
-        Registry = 1 "the registry has expired",
-        Policy = 2 "the policy has expired",
-        Revocations = 3 "the revocation list has expired",
-        TrustRoot = 4 "the trust root has expired",
+        Registry = 1 "the registry is not in force now",
+        Policy = 2 "the policy is not in force now",
+        Revocations = 3 "the revocation list is not in force now",
+        TrustRoot = 4 "the trust root is not in force now",
         Rollback = 5 "older than what is already held",
         Clock = 6 "the local clock jumped; decisions are paused",
-        Scores = 7 "the trust scores have expired",
+        Scores = 7 "the trust scores are not in force now",
     }
     /// What is full.
     Overloaded {

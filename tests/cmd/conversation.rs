@@ -271,7 +271,7 @@ impl Running {
     }
 
     fn data(&self, expected: &str) -> snapbox::Data {
-        let data = expected.into_data().raw();
+        let data = expected.into_data();
         if self.command.starts_with("trustmesh audit tail") {
             data.unordered()
         } else {

@@ -6,6 +6,8 @@ use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
+use clap::builder::OsStringValueParser;
+use clap::builder::TypedValueParser as _;
 
 use crate::cmd;
 
@@ -17,11 +19,14 @@ use crate::cmd;
     arg_required_else_help = true,
     disable_help_subcommand = true,
     max_term_width = 100,
-    after_help = "Examples:
-  trustmesh init --dev                  a mesh to try things with
-  trustmesh why 1502                    what a refusal means and what to do
+    after_help = "What is not given as a flag comes from the environment, then from the context in use.
+User and password of the server come from NATS_USER and NATS_PASSWORD only; TRUSTMESH_LOG=debug logs
+more. Exit codes: 0 done or accepted, 1 a fault, 2 used wrongly, 3 no server or no answer, 4 a bad
+configuration or key file, 10 to 19 refused, 20 audit tampered with, 21 audit incomplete.
 
-What is not given as a flag comes from the environment, then from the context in use."
+Examples:
+  trustmesh init --dev                  a mesh to try things with
+  trustmesh why 1502                    what a refusal means and what to do"
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -40,7 +45,8 @@ pub struct Global {
         global = true,
         value_name = "DIR",
         env = "TRUSTMESH_HOME",
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = OsStringValueParser::new().map(PathBuf::from)
     )]
     pub home: Option<PathBuf>,
     /// The agent to act as.
@@ -61,7 +67,7 @@ pub struct Global {
         hide_env_values = true
     )]
     pub server: Option<String>,
-    /// Accept a development mesh, whose keys lie together on one machine.
+    /// Accept a development mesh, whose keys lie together on one machine; with init, make one.
     #[arg(long, global = true)]
     pub dev: bool,
     /// Take what is not given from this context.
@@ -79,7 +85,7 @@ pub struct Global {
     /// Print results only.
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// Colours.
+    /// When to use colours.
     #[arg(
         long,
         global = true,
@@ -90,7 +96,22 @@ pub struct Global {
     pub color: Color,
 }
 
-/// When to use colours. The variants have no documentation, because clap would then print every
+impl Global {
+    /// An empty variable is the same as none.
+    #[must_use]
+    pub fn without_empty(self) -> Self {
+        let text = |given: Option<String>| given.filter(|text| !text.is_empty());
+        Self {
+            home: self.home.filter(|path| !path.as_os_str().is_empty()),
+            agent: text(self.agent),
+            server: text(self.server),
+            context: text(self.context),
+            ..self
+        }
+    }
+}
+
+/// Whether to use colours. The variants have no documentation, because clap would then print every
 /// help in its long form.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum Color {

@@ -30,6 +30,7 @@ use trustmesh::services::authority::AuthorityError;
 use crate::output::BAD;
 use crate::output::DIM;
 use crate::output::styled;
+use crate::text;
 
 /// A fault of ours, or of input and output.
 pub const INTERNAL: u8 = 1;
@@ -107,6 +108,17 @@ impl Failure {
         }
     }
 
+    /// Verification refuses an agent somebody named: it may not even exist.
+    pub fn about_agent(rejection: Rejection, asked: impl Into<String>) -> Self {
+        let mut failure = Self::refused(rejection).fact("asked", asked);
+        if matches!(rejection, Rejection::UnknownAgent { .. }) {
+            let (class, code) = (rejection.class().name(), rejection.code());
+            failure.what = format!("{class} {code}: no agent of this name is enrolled");
+            failure.next = Some("trustmesh agent list".to_owned());
+        }
+        failure
+    }
+
     /// Adds a fact: what was asked, what was held.
     #[must_use]
     pub fn fact(mut self, name: &'static str, text: impl Into<String>) -> Self {
@@ -128,7 +140,9 @@ impl Failure {
                 .iter()
                 .map(ToString::to_string)
                 .collect();
-            let text = format!("link {index}, {who}: {}", scope.join(", "));
+            let until = text::utc(link.validity().until());
+            let (scope, below) = (scope.join(" "), text::may_follow(link.remaining()));
+            let text = format!("link {index}, {who}: {scope}, until {until}, {below}");
             self.facts.push(("held", text));
         }
         self
@@ -155,9 +169,10 @@ pub fn verdict(rejection: &Rejection) -> String {
     let text = rejection.to_string();
     let reason = text.split_once(": ").map_or("", |(_, reason)| reason);
     format!(
-        "{} {}: {reason}",
+        "{} {}: {}",
         rejection.class().name(),
-        rejection.code()
+        rejection.code(),
+        text::readable(reason)
     )
 }
 
@@ -264,12 +279,14 @@ impl Report {
         let rejection = failure
             .and_then(|failure| failure.rejection)
             .or_else(|| error.chain().find_map(rejection_of));
+        let (said, remedy) = said_and_remedy(error);
         let next = failure
             .and_then(|failure| failure.next.clone())
+            .or(remedy)
             .or_else(|| rejection.map(|r| format!("trustmesh why {}", r.code())))
             .or_else(|| advice(error));
         Self {
-            error: said_once(error),
+            error: said,
             class: rejection.map(|r| r.class().name()),
             code: rejection.map(|r| r.code()),
             hop: rejection.and_then(|r| r.hop()),
@@ -292,6 +309,24 @@ fn said_once(error: &anyhow::Error) -> String {
         }
     }
     text
+}
+
+/// What an error says, and what it says to do. The library's errors about files say both.
+fn said_and_remedy(error: &anyhow::Error) -> (String, Option<String>) {
+    let said = said_once(error);
+    let of_files = |cause: &(dyn std::error::Error + 'static)| {
+        cause.is::<KeyFileError>()
+            || matches!(
+                cause.downcast_ref(),
+                Some(HomeError::Absent { .. } | HomeError::OtherAgent { .. } | HomeError::Key(_))
+            )
+    };
+    if error.chain().any(of_files)
+        && let Some((said, remedy)) = said.split_once(": ")
+    {
+        return (said.to_owned(), Some(remedy.to_owned()));
+    }
+    (said, None)
 }
 
 fn advice(error: &anyhow::Error) -> Option<String> {

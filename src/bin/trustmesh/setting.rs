@@ -17,6 +17,7 @@ use trustmesh::client::clock::SystemClock;
 use trustmesh::client::home::Home;
 use trustmesh::client::home::HomeError;
 use trustmesh::error::ConnectError;
+use trustmesh::proto::identity::AgentId;
 use trustmesh::proto::rejection::Rejection;
 use trustmesh::proto::rejection::UntrustedRoot;
 use trustmesh::proto::time::Timestamp;
@@ -30,12 +31,19 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::output::WARN;
 use crate::output::styled;
+use crate::text;
 
 /// The mesh directory when nothing names one.
 pub const HOME_DEFAULT: &str = "trustmesh";
 
 /// The server when nothing names one.
 pub const SERVER_DEFAULT: &str = "127.0.0.1:4222";
+
+/// The key of an agent, in its directory.
+const KEY_FILE: &str = "key.pem";
+
+/// The grant of an agent, in its directory.
+pub const GRANT_FILE: &str = "grant.chain";
 
 /// How long a server may take to accept a connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -123,7 +131,7 @@ impl Setting {
 
     /// The trust state of the mesh.
     pub fn trust(&self) -> anyhow::Result<Arc<TrustState>> {
-        Ok(self.open()?.trust().map_err(explain_dev)?.current())
+        Ok(self.open()?.trust().map_err(explain)?.current())
     }
 
     /// The authority of the mesh, whose role keys have to be here.
@@ -138,15 +146,89 @@ impl Setting {
             Failure::usage("no agent is named: which one is to act?")
                 .next("give --agent ID; trustmesh agent list names them")
         })?;
-        match self.open()?.identity(agent) {
-            Err(HomeError::Absent { .. } | HomeError::Agent { .. })
-                if !self.known(agent).unwrap_or(true) =>
-            {
+        let id = AgentId::parse(agent).map_err(|why| {
+            Failure::usage(format!("{agent:?} names no agent: {why}")).next("trustmesh agent list")
+        })?;
+        let home = self.open()?;
+        match home.identity(agent) {
+            Err(HomeError::Absent { .. }) if !self.known(agent).unwrap_or(true) => {
                 let text = format!("no agent {agent:?} in {}", self.home.display());
                 Err(Failure::config(text).next("trustmesh agent list").into())
             }
-            other => other.map_err(explain_dev),
+            Err(HomeError::OtherKey { path }) => Err(self.other_key(&home, &id, &path)),
+            Err(HomeError::Refused { path, why, .. })
+                if matches!(why, Rejection::StaleState { .. }) =>
+            {
+                Err(self.stale(&id, &path, why))
+            }
+            Err(HomeError::Refused { path, why, .. }) if path.ends_with(GRANT_FILE) => {
+                Err(self.refused_grant(&home, &id, &path, why))
+            }
+            other => other.map_err(explain),
         }
+    }
+
+    /// Says whose key it is that lies where another's should.
+    fn other_key(&self, home: &Home, agent: &AgentId, certificate: &Path) -> anyhow::Error {
+        let path = home.agent_directory(agent).join(KEY_FILE);
+        let held = trustmesh::keyfile::load(&path).map(|key| key.public().bytes());
+        let owner = held.ok().and_then(|key| {
+            let trust = self.trust().ok()?;
+            let owner = trust.certificate(&key)?.agent().to_string();
+            Some(owner)
+        });
+        let text = format!("{} is not the key of {agent}", path.display());
+        Failure::config(text)
+            .fact("asked", format!("to act as {agent}"))
+            .fact("held", match owner {
+                Some(owner) => format!("the key of {owner}"),
+                None => "a key of nobody in this mesh".to_owned(),
+            })
+            .fact("file", format!("{} certifies another key", certificate.display()))
+            .next(format!(
+                "restore the key that was made with the certificate; if it is lost: trustmesh revoke {agent}, and enrol another agent"
+            ))
+            .into()
+    }
+
+    /// Says which of two is out of date, trust files or this machine's clock.
+    fn stale(&self, agent: &AgentId, path: &Path, why: Rejection) -> anyhow::Error {
+        let mut failure = Failure::refused(why)
+            .fact("asked", format!("to act as {agent}"))
+            .fact("file", path.display().to_string())
+            .next("trustmesh policy push signs the files again; copy trust/ from there");
+        if let (Ok(now), Ok(trust)) = (now(), self.trust()) {
+            let from = trust.root().validity().from();
+            failure = failure.fact("clock", text::utc(now));
+            if now < from {
+                failure = failure
+                    .fact("mesh", format!("began at {}", text::utc(from)))
+                    .next("set the clock right: chronyc tracking, or timedatectl");
+            }
+        }
+        failure.into()
+    }
+
+    /// Says what a grant holds that no longer, or not yet, does.
+    fn refused_grant(
+        &self,
+        home: &Home,
+        agent: &AgentId,
+        path: &Path,
+        why: Rejection,
+    ) -> anyhow::Error {
+        let mut failure = Failure::refused(why)
+            .fact("asked", format!("to act as {agent}"))
+            .fact("file", path.display().to_string());
+        if let (Ok(grant), Ok(trust)) = (home.grant(agent), self.trust()) {
+            failure = failure.holding(&grant, &trust);
+        }
+        if matches!(why, Rejection::Expired { .. }) {
+            failure = failure.next(format!(
+                "trustmesh token issue {agent}, where the authority's keys are"
+            ));
+        }
+        failure.into()
     }
 
     fn known(&self, agent: &str) -> anyhow::Result<bool> {
@@ -188,6 +270,14 @@ impl Setting {
     }
 
     fn nats_options(&self) -> anyhow::Result<bus::ConnectOptions> {
+        if without_credentials(&self.server) != self.server {
+            // What stands in an address ends up in arguments, logs and histories.
+            let server = without_credentials(&self.server);
+            let text = format!("the address of the server, {server}, came with user or password");
+            return Err(Failure::usage(text)
+                .next("leave them out, and set NATS_USER and NATS_PASSWORD")
+                .into());
+        }
         let options = bus::ConnectOptions::new()
             .connection_timeout(CONNECT_WITHIN)
             .name("trustmesh");
@@ -196,7 +286,9 @@ impl Setting {
         match (set("NATS_USER"), set("NATS_PASSWORD")) {
             (Some(user), Some(password)) => Ok(options.user_and_password(user, password)),
             (None, None) => Ok(options),
-            _ => Err(Failure::usage("NATS_USER and NATS_PASSWORD go together").into()),
+            _ => Err(Failure::usage("NATS_USER and NATS_PASSWORD go together")
+                .next("set both, or neither")
+                .into()),
         }
     }
 
@@ -204,13 +296,13 @@ impl Setting {
         // The address may hold a password.
         let server = without_credentials(&self.server);
         Failure::unreachable(format!("no nats-server answers at {server}: {error}"))
-            .next("start one (nats-server), or give --server URL; then trustmesh check")
+            .next("start one (nats-server), or give --server URL")
             .into()
     }
 }
 
-/// Says which switch accepts a development mesh.
-fn explain_dev(error: HomeError) -> anyhow::Error {
+/// Says which file is refused, and which switch accepts a development mesh.
+fn explain(error: HomeError) -> anyhow::Error {
     match &error {
         HomeError::Refused {
             path,
@@ -219,6 +311,10 @@ fn explain_dev(error: HomeError) -> anyhow::Error {
         } if *reason == UntrustedRoot::DevMesh => Failure::refused(*why)
             .fact("file", path.display().to_string())
             .next("add --dev, if this is a development machine")
+            .into(),
+        HomeError::Refused { path, why, next } => Failure::refused(*why)
+            .fact("file", path.display().to_string())
+            .next(*next)
             .into(),
         _ => error.into(),
     }

@@ -69,6 +69,29 @@ pub fn time_of_day(at: Timestamp) -> String {
         )
 }
 
+/// A reason of the library's with its instants, which it gives in milliseconds, in UTC.
+pub fn readable(reason: &str) -> String {
+    let mut words: Vec<_> = reason.split(' ').map(str::to_owned).collect();
+    for at in 1..words.len() {
+        let millis = words[at - 1].parse().ok().filter(|_| words[at] == "ms");
+        if let Some(millis) = millis {
+            words[at - 1] = utc(Timestamp::from_millis(millis));
+            words[at].clear();
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words.join(" ")
+}
+
+/// How many links a chain may grow by.
+pub fn may_follow(links: u8) -> String {
+    match links {
+        0 => "no link may follow".to_owned(),
+        1 => "1 link may follow".to_owned(),
+        n => format!("{n} links may follow"),
+    }
+}
+
 /// A span such as `23h 59m`, its two largest units.
 pub fn span(millis: u64) -> String {
     let seconds = millis / 1000;
@@ -117,6 +140,15 @@ mod tests {
         assert_eq!(utc(at), "2027-01-15T08:00:00Z");
         assert!(instant("yesterday").is_err());
         assert!(instant("1969-12-31T23:59:59Z").is_err());
+    }
+
+    #[test]
+    fn reasons_tell_the_time_in_utc() {
+        assert_eq!(
+            readable("link 0, at 1800000000000 ms"),
+            "link 0, at 2027-01-15T08:00:00Z"
+        );
+        assert_eq!(readable("no rule allows it"), "no rule allows it");
     }
 
     #[test]

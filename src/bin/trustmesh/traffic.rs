@@ -119,12 +119,13 @@ fn refusal(decision: &DecisionEvent) -> String {
     let code = decision.code.unwrap_or_default();
     let reason = decision.reason.as_deref().unwrap_or_default();
     let reason = reason.split_once(": ").map_or(reason, |(_, reason)| reason);
+    let reason = text::readable(reason);
     format!(
         "{} {} {}: {class} {code}, {}",
         styled(BAD, "REFUSED "),
         text::visible(&decision.subject),
         sender(decision),
-        text::visible(reason)
+        text::visible(&reason)
     )
 }
 

@@ -11,7 +11,9 @@ use trustmesh::proto::chain::Chain;
 use trustmesh::proto::envelope::inbox_prefix;
 use trustmesh::proto::identity::AgentId;
 use trustmesh::proto::rejection::Place;
+use trustmesh::proto::scope::InvalidScope;
 use trustmesh::proto::scope::Scope;
+use trustmesh::proto::subject::SubjectPattern;
 use trustmesh::proto::time::ClockSkew;
 use trustmesh::proto::time::Timestamp;
 use trustmesh::proto::trust::TrustState;
@@ -60,7 +62,7 @@ pub struct Add {
     /// What it may do; may be repeated.
     #[arg(long, required = true, value_name = "CAPABILITY")]
     allow: Vec<String>,
-    /// How many delegations may follow below its own grant.
+    /// How many links may follow its own grant.
     #[arg(long, default_value_t = DEPTH_DEFAULT, value_name = "N")]
     depth: u8,
     /// How long the grant lasts.
@@ -102,6 +104,12 @@ pub fn scope(texts: &[String]) -> anyhow::Result<Scope> {
     let mut capabilities = Vec::new();
     for text in texts {
         let capability = text.parse().map_err(|why| {
+            // Where exactly a pattern is wrong, the pattern itself says.
+            let pattern = text.split_once(':').map(|(_, p)| SubjectPattern::parse(p));
+            let why = match (why, pattern) {
+                (InvalidScope::Pattern, Some(Err(pattern))) => pattern.to_string(),
+                (other, _) => other.to_string(),
+            };
             Failure::usage(format!("{text:?} is no capability: {why}"))
                 .next("write it like pub:orders.> or req+delegate:store.docs.>")
         })?;
@@ -313,7 +321,7 @@ fn show_one(
             line("grant", scope_text(chain))?;
             line(
                 "",
-                format!("{window}, {} delegations below", chain.leaf().remaining()),
+                format!("{window}, {}", text::may_follow(chain.leaf().remaining())),
             )?;
         }
         None => line("grant", "not in this directory".to_owned())?,

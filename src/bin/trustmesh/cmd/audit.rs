@@ -43,7 +43,8 @@ pub enum Audit {
 /// Print decisions as they are made. Every gap and contradiction is printed too.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Exit code 20 when records contradict one another, 21 when some are missing.
+    after_help = "Exit code 20 when records contradict one another, 21 when some are missing, 3 when --timeout comes
+before --count.
 
 Examples:
   trustmesh audit tail --agent auditor

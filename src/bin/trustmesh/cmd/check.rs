@@ -170,6 +170,13 @@ fn check_trust(trust: &TrustState) -> anyhow::Result<Vec<Finding>> {
             "its keys lie together on one machine: trustmesh init makes one for production",
         ));
     }
+    let clock = clock(trust, now);
+    let behind = clock.result == Result::Fail;
+    findings.push(clock);
+    if behind {
+        // What such a clock says of windows says nothing about the files.
+        return Ok(findings);
+    }
     match trust.check_fresh(now, ClockSkew::default()) {
         Ok(()) => {
             let text = format!(
@@ -199,7 +206,6 @@ fn check_trust(trust: &TrustState) -> anyhow::Result<Vec<Finding>> {
             "make a new mesh, and move its agents",
         ));
     }
-    findings.push(clock(trust, now));
     Ok(findings)
 }
 
@@ -207,10 +213,8 @@ fn check_trust(trust: &TrustState) -> anyhow::Result<Vec<Finding>> {
 fn clock(trust: &TrustState, now: Timestamp) -> Finding {
     let from = trust.root().validity().from();
     if now < from {
-        let text = format!(
-            "this machine says {}, before the mesh began",
-            text::utc(now)
-        );
+        let (now, from) = (text::utc(now), text::utc(from));
+        let text = format!("this machine says {now}, and the mesh began at {from}");
         let hint = "set the clock right: chronyc tracking, or timedatectl".to_owned();
         return Finding::fail("clock", text, Some(hint), CONFIG);
     }

@@ -34,7 +34,7 @@ pub enum Context {
   trustmesh context ls --json")]
 pub struct Ls {}
 
-/// Use a context from now on. With --home, --agent or --server it is made or changed first.
+/// Use a context from now on. With --home, --agent, --server or --dev it is made or changed first.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   trustmesh context use shop

@@ -49,13 +49,13 @@ const INHABITANTS: [(&str, &[&str]); 3] = [
   trustmesh init --dev                  a mesh to try things with: alice, bob, an auditor
   trustmesh init /srv/shop              a mesh for production; then: trustmesh agent add")]
 pub struct Init {
-    /// Where to.
+    /// The directory to make it in.
     #[arg(value_name = "DIR", default_value = HOME_DEFAULT)]
     directory: PathBuf,
     /// The name of the mesh; the directory's own by default.
     #[arg(long)]
     name: Option<String>,
-    /// Make no context.
+    /// Make no context for it; otherwise it is used from now on.
     #[arg(long)]
     no_context: bool,
     /// Say what would be made, and make nothing.

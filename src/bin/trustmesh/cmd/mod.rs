@@ -30,7 +30,7 @@ pub const OK: u8 = 0;
 
 /// Runs the command.
 pub fn run(cli: Cli, output: &Output) -> Outcome {
-    let global = cli.global;
+    let global = cli.global.without_empty();
     match cli.command {
         Command::Init(args) => init::run(&args, &global, output),
         Command::Check(args) => check::run(&args, &global, output),

@@ -43,9 +43,9 @@ Examples:
   trustmesh pub orders.new --frame seen/1.tmsh"
 )]
 pub struct Pub {
-    /// Where to.
+    /// The subject to publish on.
     subject: String,
-    /// What; - is standard input.
+    /// The payload; - is standard input.
     #[arg(required_unless_present = "frame")]
     payload: Option<String>,
     #[command(flatten)]
@@ -58,7 +58,7 @@ pub struct Pub {
 /// What goes on an envelope besides subject and payload.
 #[derive(Args, Debug)]
 pub struct Envelope {
-    /// The one agent it is meant for.
+    /// The only agent that may accept it.
     #[arg(long, value_name = "ID")]
     to: Option<String>,
     /// A header, signed with the message; may be repeated.
@@ -67,7 +67,7 @@ pub struct Envelope {
     /// A chain to hand over with it, from token attenuate; may be repeated.
     #[arg(long, value_name = "FILE")]
     grant: Vec<PathBuf>,
-    /// For how long it may be accepted.
+    /// For how long it may be accepted: 10s by default, 2m at most.
     #[arg(long, value_parser = text::duration, value_name = "DURATION")]
     ttl: Option<Duration>,
 }
@@ -83,10 +83,11 @@ pub async fn run(args: &Pub, global: &Global, output: &Output) -> Outcome {
     let length = payload.len();
     let draft = client.compose(args.subject.clone()).payload(payload);
     let draft = args.envelope.put_on(draft, &identity)?;
+    let asked = args.envelope.asked("pub", &args.subject);
     draft
         .publish()
         .await
-        .map_err(|error| traffic::explain(error, format!("pub {}", args.subject), &identity))?;
+        .map_err(|error| traffic::explain(error, asked, &identity))?;
     traffic::finish(&client).await?;
     said(&args.subject, length, &client, output)
 }
@@ -101,6 +102,14 @@ fn said(subject: &str, length: usize, client: &Client, output: &Output) -> Outco
 }
 
 impl Envelope {
+    /// What is asked for, in a word.
+    pub fn asked(&self, action: &str, subject: &str) -> String {
+        match self.ttl.map(|ttl| u64::try_from(ttl.as_millis())) {
+            Some(Ok(millis)) => format!("{action} {subject} for {}", text::span(millis)),
+            _ => format!("{action} {subject}"),
+        }
+    }
+
     /// Puts everything on a draft.
     pub fn put_on(&self, mut draft: Draft, identity: &Identity) -> anyhow::Result<Draft> {
         if let Some(to) = &self.to {
@@ -110,7 +119,7 @@ impl Envelope {
             let key = trust
                 .live_key(&id, now()?, ClockSkew::default(), Place::Handshake)
                 .map_err(|rejection| {
-                    Failure::refused(rejection).fact("asked", format!("a message for {id}"))
+                    Failure::about_agent(rejection, format!("a message for {id}"))
                 })?;
             draft = draft.audience(key);
         }

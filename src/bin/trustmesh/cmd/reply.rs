@@ -22,7 +22,7 @@ use crate::traffic;
   trustmesh reply 'tools.search' '[]' --agent searcher
   trustmesh reply 'tools.>' --echo --agent searcher --queue tools")]
 pub struct Reply {
-    /// Where, with wildcards if wanted.
+    /// The subjects to answer on; wildcards are * and >.
     pattern: String,
     /// The answer.
     #[arg(required_unless_present = "echo")]

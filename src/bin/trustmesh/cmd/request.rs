@@ -19,13 +19,17 @@ use crate::traffic;
 
 /// Sign a request, and print the verified answer.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:
+#[command(
+    after_help = "Exit code 3 when nobody listens, or no answer comes in time.
+
+Examples:
   trustmesh request tools.search 'rust' --agent planner
-  trustmesh request tools.search - --agent planner --timeout 30s < query.json")]
+  trustmesh request tools.search - --agent planner --timeout 30s < query.json"
+)]
 pub struct Request {
-    /// Where to.
+    /// The subject to ask on.
     subject: String,
-    /// What; - is standard input.
+    /// The payload; - is standard input.
     payload: String,
     #[command(flatten)]
     envelope: Envelope,
@@ -48,11 +52,11 @@ pub async fn run(args: &Request, global: &Global, output: &Output) -> Outcome {
     while let Some(record) = decisions.try_next() {
         traffic::show_refusal(&record, output)?;
     }
-    let asked = format!("req {}", args.subject);
+    let asked = args.envelope.asked("req", &args.subject);
     let answer = answer.map_err(|error| match error.kind() {
         RequestErrorKind::NoResponders => {
             Failure::unreachable(format!("nobody listens on {}", args.subject))
-                .next("start the responder: trustmesh reply SUBJECT …")
+                .next(format!("trustmesh reply {} ANSWER", args.subject))
                 .into()
         }
         _ => traffic::explain(error, asked, &identity),

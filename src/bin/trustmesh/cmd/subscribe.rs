@@ -24,11 +24,13 @@ use crate::traffic;
 
 /// Print verified messages with the authority behind them, and refusals with their reason.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:
-  trustmesh sub 'orders.>' --agent auditor
-  trustmesh sub 'orders.>' --agent auditor --count 1 --timeout 10s --json")]
+#[command(after_help = "Exit code 3 when --timeout comes before --count.
+
+Examples:
+  trustmesh sub 'orders.>' --agent worker
+  trustmesh sub 'orders.>' --agent worker --count 1 --timeout 10s --json")]
 pub struct Sub {
-    /// Where, with wildcards if wanted.
+    /// The subjects to listen on; wildcards are * and >.
     pattern: String,
     /// As a member of this queue group.
     #[arg(long, value_name = "GROUP")]

@@ -27,6 +27,7 @@ use crate::output::GOOD;
 use crate::output::NAME;
 use crate::output::Output;
 use crate::output::styled;
+use crate::setting::GRANT_FILE;
 use crate::setting::Setting;
 use crate::setting::now;
 use crate::text;
@@ -55,7 +56,7 @@ pub struct Issue {
     /// How long it lasts.
     #[arg(long, default_value = GRANT_TTL, value_parser = text::duration, value_name = "DURATION")]
     ttl: Duration,
-    /// How many delegations may follow.
+    /// How many links may follow it.
     #[arg(long, default_value_t = DEPTH_DEFAULT, value_name = "N")]
     depth: u8,
     #[command(flatten)]
@@ -78,7 +79,7 @@ pub struct Attenuate {
     /// How long it lasts.
     #[arg(long, default_value = "10m", value_parser = text::duration, value_name = "DURATION")]
     ttl: Duration,
-    /// How many delegations may follow.
+    /// How many links may follow it.
     #[arg(long, default_value_t = 0, value_name = "N")]
     depth: u8,
     /// A chain that was handed to the agent, instead of its own grant.
@@ -93,7 +94,7 @@ struct How {
     /// Write the chain to this new file.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Show what becomes less, and what stays.
+    /// Show what is granted (+), held and not granted (-), or both.
     #[arg(long)]
     diff: bool,
     /// Check everything, and write nothing.
@@ -114,12 +115,8 @@ fn issue(args: &Issue, setting: &Setting, output: &Output) -> Outcome {
     let home = setting.open()?;
     let agent = agent_id(&args.holder)?;
     let key = trust
-        .live_key(&agent, now()?, ClockSkew::default(), Place::Holder(0))
-        .map_err(|rejection| {
-            Failure::refused(rejection)
-                .fact("asked", format!("a grant for {agent}"))
-                .next("trustmesh agent list")
-        })?;
+        .live_key(&agent, now()?, ClockSkew::default(), Place::Certificate)
+        .map_err(|rejection| Failure::about_agent(rejection, format!("a grant for {agent}")))?;
     let old = home.grant(&agent).ok();
     let scope = match (&args.allow[..], &old) {
         ([], Some(old)) => old.leaf().scope().clone(),
@@ -139,7 +136,7 @@ fn issue(args: &Issue, setting: &Setting, output: &Output) -> Outcome {
     }
     let place = match &args.how.out {
         Some(path) => path.clone(),
-        None => home.agent_directory(&agent),
+        None => home.agent_directory(&agent).join(GRANT_FILE),
     };
     if !args.how.dry_run {
         match &args.how.out {
@@ -159,15 +156,13 @@ fn attenuate(args: &Attenuate, setting: &Setting, output: &Output) -> Outcome {
         None => identity.grant().clone(),
     };
     let asked = format!(
-        "{} for {peer}, {} and {} delegations below",
+        "{} for {peer}, for {}, {}",
         args.allow.join(" "),
         text::span(u64::try_from(args.ttl.as_millis()).unwrap_or(u64::MAX)),
-        args.depth
+        text::may_follow(args.depth)
     );
     let refused = |denied: trustmesh::Denied| {
-        Failure::refused(denied.0)
-            .fact("asked", asked.clone())
-            .holding(&held, &trust)
+        Failure::about_agent(denied.0, asked.clone()).holding(&held, &trust)
     };
     let scope = scope(&args.allow)?;
     let now = now()?;
@@ -270,7 +265,10 @@ fn tell(
         "  until  {}",
         text::utc(leaf.validity().until())
     ))?;
-    output.line(format_args!("  below  {} delegations", leaf.remaining()))?;
+    output.line(format_args!(
+        "  depth  {}",
+        text::may_follow(leaf.remaining())
+    ))?;
     output.line(format_args!("  link   {}", leaf.id()))?;
     if let Some(place) = place.filter(|_| !dry_run) {
         output.line(format_args!("  file   {}", place.display()))?;
