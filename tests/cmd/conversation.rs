@@ -16,8 +16,8 @@
 //!   Commands without it end with 0.
 //! - The other lines are what it prints next, complete and in order; the conversation goes on when
 //!   they are there. A block without `$` is what a terminal prints meanwhile.
-//! - `^C` interrupts the command, which ends. What still runs at the end of the conversation is
-//!   interrupted too, and has nothing more to print.
+//! - `^C` interrupts the command, which ends. Those that run until they are told to end are
+//!   interrupted at the end of the conversation too, and have nothing more to print.
 //! - `[..]` stands for any text in a line, `...` for any number of lines. Times of day and ids are
 //!   never compared, and neither is where the directory of the test lies: that is `/home/you`.
 //! - Records of several emitters reach `audit tail` in any order.
@@ -59,7 +59,9 @@ pub fn play(name: &str, text: &str, place: Place) {
         stage.play(step);
     }
     for (_, running) in std::mem::take(&mut stage.terminals) {
-        running.interrupt();
+        if running.listens() {
+            running.interrupt();
+        }
         running.end(0);
     }
 }
@@ -281,6 +283,13 @@ impl Running {
 
     fn assert(&self) -> Assert {
         Assert::new().action(Action::Verify).normalize_paths(false)
+    }
+
+    /// Whether it runs until it is told to end.
+    fn listens(&self) -> bool {
+        let listening = ["sub", "reply", "audit tail"];
+        let command = self.command.strip_prefix("trustmesh ");
+        command.is_some_and(|command| listening.iter().any(|verb| command.starts_with(verb)))
     }
 
     fn interrupt(&self) {

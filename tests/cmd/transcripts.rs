@@ -3,6 +3,8 @@
 use std::env;
 use std::process::Command;
 
+use crate::place::Place;
+
 /// What would lead a command to somebody's own mesh.
 const FOREIGN: [&str; 11] = [
     "NATS_PASSWORD",
@@ -69,4 +71,55 @@ fn in_a_clean_environment(test: &str, run: impl FnOnce()) {
     }
     let status = again.status().expect("this program runs again");
     assert!(status.success(), "{test} fails: see above");
+}
+
+/// Whoever adds a command adds its help; no help lacks its two examples.
+#[test]
+fn every_command_has_its_help_here() {
+    let mut waiting = vec![Vec::new()];
+    let mut seen = 0;
+    while let Some(command) = waiting.pop() {
+        let place = Place::new();
+        let mut arguments: Vec<&str> = command.iter().map(String::as_str).collect();
+        arguments.push("--help");
+        let (help, _) = place.expect(0, &arguments);
+        let name = if command.is_empty() {
+            "trustmesh".to_owned()
+        } else {
+            command.join("-")
+        };
+        let file = format!(
+            "{}/tests/cmd/help/{name}.trycmd",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        assert!(
+            std::path::Path::new(&file).is_file(),
+            "write {file}: three backticks, $ trustmesh {} --help, three backticks; \
+             then run with TRYCMD=overwrite",
+            command.join(" ")
+        );
+        let (_, examples) = help
+            .split_once("\nExamples:\n")
+            .expect("there are examples");
+        assert_eq!(examples.lines().count(), 2, "{name}: {examples}");
+        for subcommand in subcommands(&help) {
+            let mut longer = command.clone();
+            longer.push(subcommand);
+            waiting.push(longer);
+        }
+        seen += 1;
+    }
+    assert!(seen > 20, "only {seen} commands were found");
+}
+
+/// The names below `Commands:`; what they are for is indented further when it is broken.
+fn subcommands(help: &str) -> Vec<String> {
+    let list = help.split_once("\nCommands:\n").map(|(_, list)| list);
+    let lines = list.unwrap_or_default().lines();
+    lines
+        .take_while(|line| !line.is_empty())
+        .filter(|line| !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .map(str::to_owned)
+        .collect()
 }

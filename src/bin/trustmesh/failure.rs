@@ -314,14 +314,14 @@ fn said_once(error: &anyhow::Error) -> String {
 /// What an error says, and what it says to do. The library's errors about files say both.
 fn said_and_remedy(error: &anyhow::Error) -> (String, Option<String>) {
     let said = said_once(error);
-    let of_files = |cause: &(dyn std::error::Error + 'static)| {
-        cause.is::<KeyFileError>()
-            || matches!(
-                cause.downcast_ref(),
-                Some(HomeError::Absent { .. } | HomeError::OtherAgent { .. } | HomeError::Key(_))
-            )
+    let of_key =
+        |error: &KeyFileError| !matches!(error, KeyFileError::Io { .. } | KeyFileError::Key { .. });
+    let says_both = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref() {
+        Some(HomeError::Absent { .. } | HomeError::OtherAgent { .. }) => true,
+        Some(HomeError::Key(error)) => of_key(error),
+        _ => cause.downcast_ref().is_some_and(of_key),
     };
-    if error.chain().any(of_files)
+    if error.chain().any(says_both)
         && let Some((said, remedy)) = said.split_once(": ")
     {
         return (said.to_owned(), Some(remedy.to_owned()));

@@ -245,7 +245,9 @@ fn export(args: &Export, output: &Output) -> Outcome {
         }
         Format::Nkey => key.to_nkey_seed(),
         Format::Did | Format::Hex => {
-            return Err(Failure::usage("a private key is exported as pem or nkey").into());
+            return Err(Failure::usage("a private key is exported as pem or nkey")
+                .next("give --format nkey, or none for pem")
+                .into());
         }
     };
     write_private(to, &secret)?;

@@ -208,7 +208,11 @@ fn write_new(path: &Path, chain: &Chain) -> anyhow::Result<()> {
         .create_new(true)
         .open(path)
         .and_then(|mut file| std::io::Write::write_all(&mut file, chain.bytes()))
-        .map_err(|why| Failure::usage(format!("cannot write {}: {why}", path.display())).into())
+        .map_err(|why| {
+            Failure::usage(format!("cannot write {}: {why}", path.display()))
+                .next("give the name of a new file")
+                .into()
+        })
 }
 
 /// What each new capability is part of, and what was held and is not handed on.
@@ -245,7 +249,7 @@ fn facts(chain: &Chain, to: &AgentId, place: Option<&Path>, dry_run: bool) -> se
         "remaining": leaf.remaining(),
         "depth": chain.depth(),
         "file": place,
-        "chain": place.is_none().then(|| data_encoding::BASE64.encode(chain.bytes())),
+        "chain": (place.is_none() && !dry_run).then(|| data_encoding::BASE64.encode(chain.bytes())),
         "dry_run": dry_run,
     })
 }
