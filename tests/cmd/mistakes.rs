@@ -13,6 +13,10 @@ use std::time::Duration;
 use trustmesh::client::clock::Clock as _;
 use trustmesh::client::clock::ManualClock;
 use trustmesh::client::clock::SystemClock;
+use trustmesh::proto::envelope::EnvelopeDraft;
+use trustmesh::proto::replay::MessageId;
+use trustmesh::proto::scope::Action;
+use trustmesh::proto::subject::Subject;
 use trustmesh::proto::time::Timestamp;
 use trustmesh::services::authority::Authority;
 
@@ -75,6 +79,25 @@ fn clock_off() {
     let place = Place::new();
     mesh_made_at(now().plus(millis(DAY * 2)), &place);
     play_file("mistakes/clock-off.md", place);
+}
+
+/// Another machine whose clock is ahead, as its receivers see it.
+#[test]
+fn message_from_the_future() {
+    let place = Place::new();
+    let home = place.join("trustmesh");
+    let mut mesh = Authority::dev("trustmesh").unwrap();
+    let alice = mesh.agent("alice", ["pub:demo.>"]).unwrap();
+    let bob = mesh.agent("bob", ["sub:demo.>"]).unwrap();
+    mesh.save(&home).unwrap();
+    mesh.save_agent(&home, &bob).unwrap();
+    let credential = alice.credential(alice.grant().clone(), now()).unwrap();
+    let subject = Subject::parse("demo.hello").unwrap();
+    let hence = now().plus(3_600_000);
+    let draft = EnvelopeDraft::new(MessageId([7; 16]), hence, Action::Publish, subject);
+    let envelope = draft.sign(&credential).unwrap();
+    std::fs::write(place.join("ahead.tmsh"), envelope.into_bytes()).unwrap();
+    play_file("mistakes/message-from-the-future.md", place);
 }
 
 /// A key file everybody may read.

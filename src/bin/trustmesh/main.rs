@@ -17,6 +17,9 @@ mod traffic;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::cli::Cli;
 use crate::output::Output;
@@ -44,13 +47,21 @@ fn main() -> ExitCode {
 
 /// Logs go to standard error. `TRUSTMESH_LOG` says what is logged, for example `debug`; by
 /// default only what a person must know.
+///
+/// At TRACE, `async_nats` prints whole operations, payloads and passwords included: that is left
+/// out, whatever is asked for.
 fn start_logging() {
     let filter = tracing_subscriber::EnvFilter::builder()
         .with_env_var("TRUSTMESH_LOG")
         .try_from_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+    let without_payloads = tracing_subscriber::filter::filter_fn(|about| {
+        let everything = *about.level() == tracing::Level::TRACE;
+        !(everything && about.target().starts_with("async_nats"))
+    });
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    tracing_subscriber::registry()
+        .with(lines.with_filter(without_payloads))
+        .with(filter)
         .init();
 }

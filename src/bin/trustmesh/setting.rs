@@ -11,6 +11,7 @@ use trustmesh::Client;
 use trustmesh::ConnectOptions;
 use trustmesh::Identity;
 use trustmesh::bus;
+use trustmesh::bus::ServerInfo;
 use trustmesh::bus::nats::NatsBus;
 use trustmesh::client::clock::Clock as _;
 use trustmesh::client::clock::SystemClock;
@@ -259,7 +260,21 @@ impl Setting {
                 ConnectError::Bus(error) => self.not_reached(&error),
                 other => other.into(),
             })?;
+        if self.is_plain(&client.server_info()) {
+            output.note(format_args!(
+                "{} payloads leave this machine in plain text: signed, not encrypted",
+                styled(WARN, "warning:")
+            ));
+        }
         Ok((identity, client))
+    }
+
+    /// Whether what is sent leaves this machine as it is.
+    pub fn is_plain(&self, info: &ServerInfo) -> bool {
+        let place = without_credentials(&self.server);
+        let host = place.rsplit("://").next().unwrap_or(&place);
+        let near = ["127.", "localhost", "[::1]"];
+        !info.tls_required && !near.iter().any(|name| host.starts_with(name))
     }
 
     /// Connects to the bus alone, as anybody could.

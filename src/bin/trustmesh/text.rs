@@ -21,6 +21,10 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// Reads a public key in any of its text forms.
 pub fn public_key(text: &str) -> Result<PublicKey, String> {
     let text = text.trim();
+    if text.starts_with("SU") || text.contains("PRIVATE KEY") {
+        // What is wrong with it is not that it is none, and it is not to be repeated.
+        return Err("that is a private key, and it does not belong on a command line".to_owned());
+    }
     let parsed = if text.starts_with("did:key:") {
         PublicKey::from_did_key(text)
     } else if text.starts_with("-----BEGIN PUBLIC KEY-----") {
@@ -106,6 +110,14 @@ pub fn span(millis: u64) -> String {
         (0, h, m, _) => format!("{h}h {m}m"),
         (d, 0, _, _) => format!("{d}d"),
         (d, h, _, _) => format!("{d}d {h}h"),
+    }
+}
+
+/// A length.
+pub fn bytes(length: usize) -> String {
+    match length {
+        1 => "1 byte".to_owned(),
+        n => format!("{n} bytes"),
     }
 }
 

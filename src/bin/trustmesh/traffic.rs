@@ -12,6 +12,7 @@ use trustmesh::proto::audit::AuditRecord;
 use trustmesh::proto::audit::DecisionEvent;
 use trustmesh::proto::audit::Word;
 use trustmesh::proto::chain::Chain;
+use trustmesh::proto::rejection::Class;
 use trustmesh::proto::rejection::Rejection;
 use trustmesh::proto::time::Timestamp;
 use trustmesh::proto::trust::TrustState;
@@ -39,6 +40,28 @@ pub fn show_message(message: &Message, trust: &TrustState, output: &Output) -> a
         DIM,
         format!("         {}", authority(verified.chain(), trust)),
     ))?;
+    let headers: Vec<_> = verified.headers().collect();
+    for (name, value) in &headers {
+        let text = format!("         {}: {}", text::visible(name), text::visible(value));
+        output.line(styled(DIM, text))?;
+    }
+    let granted = match verified.grants() {
+        [] => None,
+        _ => Some(message.granted()),
+    };
+    match &granted {
+        None => {}
+        Some(Ok(credential)) => {
+            let chain = authority(credential.chain(), trust);
+            output.line(format_args!("         hands over {chain}"))?;
+        }
+        Some(Err(Denied(why))) => {
+            let why = crate::failure::verdict(why);
+            output.line(format_args!(
+                "         hands over what we cannot use: {why}"
+            ))?;
+        }
+    }
     output.object(&serde_json::json!({
         "verdict": "allow",
         "subject": message.subject.as_str(),
@@ -48,6 +71,8 @@ pub fn show_message(message: &Message, trust: &TrustState, output: &Output) -> a
         "reply": message.reply.as_ref().map(|reply| reply.as_str()),
         "issuer": verified.chain().issuer().to_string(),
         "chain": hops(verified.chain(), trust),
+        "headers": headers,
+        "granted": granted.and_then(Result::ok).map(|c| hops(c.chain(), trust)),
     }))
 }
 
@@ -55,7 +80,7 @@ pub fn show_message(message: &Message, trust: &TrustState, output: &Output) -> a
 pub fn payload_text(payload: &Bytes) -> String {
     match std::str::from_utf8(payload) {
         Ok(text) => format!("\"{}\"", text::visible(text)),
-        Err(_) => format!("{} bytes", payload.len()),
+        Err(_) => text::bytes(payload.len()),
     }
 }
 
@@ -107,6 +132,11 @@ pub fn show_refusal(record: &AuditRecord, output: &Output) -> anyhow::Result<()>
     };
     if decision.verdict == Word::Deny {
         output.line(refusal(decision))?;
+        if decision.class.as_deref() == Some(Class::NotYetValid.name()) {
+            let here = text::utc(Timestamp::from_millis(record.time));
+            let text = format!("         here it is {here}: one of the two clocks is off");
+            output.line(styled(DIM, text))?;
+        }
         let code = decision.code.unwrap_or_default();
         output.line(styled(DIM, format!("         trustmesh why {code}")))?;
         output.object(decision)?;

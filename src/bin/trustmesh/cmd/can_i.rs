@@ -61,6 +61,7 @@ pub fn run(args: &CanI, global: &Global, output: &Output) -> Outcome {
         return list(&identity, output);
     };
     let action = action_named(action)?;
+    args.queue.as_deref().map_or(Ok(()), group)?;
     ask(&identity, action, subject, args.queue.as_deref(), output)
 }
 
@@ -73,6 +74,16 @@ pub fn action_named(name: &str) -> anyhow::Result<Action> {
                 .next("the actions are pub, sub, req and serve")
                 .into()
         })
+}
+
+/// The name of a queue group.
+pub fn group(text: &str) -> anyhow::Result<()> {
+    let odd = |c: char| c.is_whitespace() || c.is_control();
+    if text.is_empty() || text.contains(odd) {
+        let text = format!("{text:?} is no name of a queue group: it is one word");
+        return Err(Failure::usage(text).next("write it like workers").into());
+    }
+    Ok(())
 }
 
 #[derive(Serialize)]

@@ -273,7 +273,7 @@ fn wait_for_server(setting: &Setting) -> anyhow::Result<Vec<Finding>> {
     let mut findings = Vec::new();
     wait_for(async {
         match setting.bus().await {
-            Ok(bus) => findings.extend(check_server(&bus, setting.server()).await),
+            Ok(bus) => findings.extend(check_server(&bus, setting).await),
             Err(error) => findings.push(Finding::error("nats", &error)),
         }
         Ok(OK)
@@ -281,9 +281,9 @@ fn wait_for_server(setting: &Setting) -> anyhow::Result<Vec<Finding>> {
     Ok(findings)
 }
 
-async fn check_server(bus: &NatsBus, address: &str) -> Vec<Finding> {
+async fn check_server(bus: &NatsBus, setting: &Setting) -> Vec<Finding> {
     let info = bus.server_info();
-    let place = without_credentials(address);
+    let place = without_credentials(setting.server());
     let version = version(&info.version);
     let text = format!("nats-server {} at {place}", info.version);
     let floor = format!("{}.{}", SERVER_FLOOR.0, SERVER_FLOOR.1);
@@ -302,9 +302,7 @@ async fn check_server(bus: &NatsBus, address: &str) -> Vec<Finding> {
             format!("cannot tell whether it is {floor} or later"),
         ),
     }];
-    let local = ["127.", "localhost", "[::1]"];
-    let host = place.rsplit("://").next().unwrap_or(&place);
-    if !info.tls_required && !local.iter().any(|name| host.starts_with(name)) {
+    if setting.is_plain(&info) {
         findings.push(Finding::warn(
             "tls",
             "the connection leaves this machine in plain text",

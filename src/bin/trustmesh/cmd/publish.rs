@@ -95,7 +95,7 @@ pub async fn run(args: &Pub, global: &Global, output: &Output) -> Outcome {
 fn said(subject: &str, length: usize, client: &Client, output: &Output) -> Outcome {
     let agent = client.id();
     output.result(
-        format_args!("published {subject} as {agent}, {length} bytes"),
+        format_args!("published {subject} as {agent}, {}", text::bytes(length)),
         &serde_json::json!({"subject": subject, "agent": agent.as_str(), "bytes": length}),
     )?;
     Ok(OK)
@@ -182,7 +182,10 @@ async fn replay(setting: &Setting, subject: &str, path: &Path, output: &Output) 
     bus.flush().await?;
     bus.drain().await?;
     output.result(
-        format_args!("published {length} bytes to {subject} as they are; nothing was signed"),
+        format_args!(
+            "published {} to {subject} as they are; nothing was signed",
+            text::bytes(length)
+        ),
         &serde_json::json!({"subject": subject, "bytes": length, "signed": false}),
     )?;
     Ok(OK)

@@ -10,6 +10,7 @@ use trustmesh::Message;
 
 use super::OK;
 use super::Outcome;
+use super::can_i::group;
 use super::can_i::pattern;
 use crate::cli::Global;
 use crate::output::Output;
@@ -18,7 +19,9 @@ use crate::traffic;
 
 /// Answer every verified request, with a fixed text or with what was asked.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:
+#[command(after_help = "The agent needs sub, to be asked, and serve, to answer.
+
+Examples:
   trustmesh reply 'tools.search' '[]' --agent searcher
   trustmesh reply 'tools.>' --echo --agent searcher --queue tools")]
 pub struct Reply {
@@ -41,6 +44,7 @@ pub struct Reply {
 pub async fn run(args: &Reply, global: &Global, output: &Output) -> Outcome {
     let setting = Setting::of(global)?;
     pattern(&args.pattern)?;
+    args.queue.as_deref().map_or(Ok(()), group)?;
     let (identity, client) = setting.connect(AuditOptions::default(), output).await?;
     let mut decisions = client.audit();
     let (requests, mut seen) = mpsc::channel(64);
@@ -65,7 +69,7 @@ pub async fn run(args: &Reply, global: &Global, output: &Output) -> Outcome {
         }
         None => client.serve(args.pattern.clone(), answer).await,
     };
-    let asked = format!("serve {}", args.pattern);
+    let asked = format!("sub+serve {}", args.pattern);
     let service = service.map_err(|error| traffic::explain(error, asked, &identity))?;
     client.flush().await?;
     output.note(format_args!(

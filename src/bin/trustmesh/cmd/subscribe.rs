@@ -13,6 +13,7 @@ use trustmesh::bus::BusSubscriber;
 
 use super::OK;
 use super::Outcome;
+use super::can_i::group;
 use super::can_i::pattern;
 use crate::cli::Global;
 use crate::failure::Failure;
@@ -49,6 +50,7 @@ pub struct Sub {
 pub async fn run(args: &Sub, global: &Global, output: &Output) -> Outcome {
     let setting = Setting::of(global)?;
     pattern(&args.pattern)?;
+    args.queue.as_deref().map_or(Ok(()), group)?;
     let (identity, client) = setting.connect(AuditOptions::default(), output).await?;
     let mut decisions = client.audit();
     let asked = || format!("sub {}", args.pattern);
