@@ -19,8 +19,13 @@ mod conversations;
 mod mistakes;
 #[path = "cmd/place.rs"]
 mod place;
+#[path = "cmd/threats.rs"]
+mod threats;
 #[path = "cmd/transcripts.rs"]
 mod transcripts;
+
+#[path = "forge/mod.rs"]
+mod forge;
 
 // The integration tests use more of it than these.
 #[allow(dead_code)]

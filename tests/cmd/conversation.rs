@@ -345,6 +345,8 @@ fn steady(text: &str) -> String {
         steady.push_str(&rest[..start]);
         rest = &rest[start..];
         let end = rest.find(|c| !word(c)).unwrap_or(rest.len());
+        // What ends a sentence is no part of a word.
+        let end = rest[..end].trim_end_matches(['.', ':', '-']).len().max(1);
         steady.push_str(match &rest[..end] {
             found if is_time(found) => "TIME",
             found if is_id(found) => "ID",

@@ -59,7 +59,10 @@ fn start_logging() {
         let everything = *about.level() == tracing::Level::TRACE;
         !(everything && about.target().starts_with("async_nats"))
     });
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let colour = anstream::AutoStream::choice(&std::io::stderr());
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(colour != anstream::ColorChoice::Never)
+        .with_writer(std::io::stderr);
     tracing_subscriber::registry()
         .with(lines.with_filter(without_payloads))
         .with(filter)

@@ -53,7 +53,9 @@ pub struct New {
   trustmesh key show did:key:z6Mk… --json")]
 pub struct Show {
     /// A key file, or a public key as text: U…, did:key:…, hex.
-    #[arg(value_name = "FILE|KEY")]
+    // A private key pasted here by mistake begins with hyphens: it is to reach us, who do not
+    // repeat it.
+    #[arg(value_name = "FILE|KEY", allow_hyphen_values = true)]
     key: String,
 }
 
