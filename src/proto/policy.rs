@@ -1,4 +1,4 @@
-//! What a mesh permits beyond what was granted. Deny by default, and deny wins.
+//! What a mesh permits beyond what was granted. Deny by default, and deny wins (protocol §10).
 //!
 //! A message is permitted when no deny rule matches it, at least one allow rule does, and it keeps
 //! the limits of **every** allow rule that matches. The order of rules therefore never matters: a

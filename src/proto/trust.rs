@@ -1,4 +1,5 @@
-//! The trust state: everything a decision depends on besides the message, as one immutable value.
+//! The trust state (protocol §9): everything a decision depends on besides the message, as one
+//! immutable value.
 //!
 //! A [`TrustState`] is assembled from signed files and never changes; a newer one replaces it as a
 //! whole, so that no decision mixes two states. Missing state never permits: a mesh without a
