@@ -12,7 +12,9 @@ use trustmesh::proto::audit::AuditRecord;
 use trustmesh::proto::audit::DecisionEvent;
 use trustmesh::proto::audit::Word;
 use trustmesh::proto::chain::Chain;
+use trustmesh::proto::rejection::PolicyDenied;
 use trustmesh::proto::rejection::Rejection;
+use trustmesh::proto::scope::Action;
 use trustmesh::proto::time::Timestamp;
 use trustmesh::proto::trust::TrustState;
 
@@ -25,16 +27,24 @@ use crate::output::Output;
 use crate::output::styled;
 use crate::text;
 
+/// The code of a request whose rule asks for a session.
+const NO_SESSION: u16 = Rejection::PolicyDenied {
+    reason: PolicyDenied::NoSession,
+}
+.code();
+
 /// Prints a verified message: who, what, and on whose authority.
 pub fn show_message(message: &Message, trust: &TrustState, output: &Output) -> anyhow::Result<()> {
     let verified = message.verified();
     let who = styled(NAME, message.sender());
     let payload = payload_text(&message.payload);
+    // An answer comes in where only this request waits: the subject says nothing to a person.
+    let what = match verified.claims().action {
+        Action::Serve => "answer",
+        _ => message.subject.as_str(),
+    };
     let verb = styled(GOOD, "verified");
-    output.line(format_args!(
-        "{verb} {} from {who}: {payload}",
-        message.subject
-    ))?;
+    output.line(format_args!("{verb} {what} from {who}: {payload}"))?;
     output.line(styled(
         DIM,
         format!("         {}", authority(verified.chain(), trust)),
@@ -105,13 +115,17 @@ pub fn show_refusal(record: &AuditRecord, output: &Output) -> anyhow::Result<()>
     let AuditEvent::Decision(decision) = &record.event else {
         return Ok(());
     };
-    if decision.verdict == Word::Deny {
-        output.line(refusal(decision))?;
-        let code = decision.code.unwrap_or_default();
-        output.line(styled(DIM, format!("         trustmesh why {code}")))?;
-        output.object(decision)?;
+    if decision.verdict == Word::Allow {
+        return Ok(());
     }
-    Ok(())
+    output.line(refusal(decision))?;
+    let next = match decision.code {
+        // The sender's client does so by itself and sends once more.
+        Some(NO_SESSION) => "the sender has to shake hands first".to_owned(),
+        code => format!("trustmesh why {}", code.unwrap_or_default()),
+    };
+    output.line(styled(DIM, format!("         {next}")))?;
+    output.object(decision)
 }
 
 fn refusal(decision: &DecisionEvent) -> String {
