@@ -17,7 +17,7 @@ use bytes::Bytes;
 use super::limits::SUBJECT_MAX;
 use super::limits::SUBJECT_TOKENS_MAX;
 
-/// A concrete bus address, for example `orders.eu.created`.
+/// A concrete bus address, for example `orders.eu.created` (protocol §5.1).
 ///
 /// Holding one tells you that the text is at most [`SUBJECT_MAX`] bytes and [`SUBJECT_TOKENS_MAX`] tokens
 /// joined by `.`, each at least one byte of printable ASCII (`0x21..=0x7E`) without `*` and `>`.
@@ -75,7 +75,7 @@ impl Subject {
     }
 }
 
-/// A set of bus addresses, for example `orders.*.created` or `orders.>`.
+/// A set of bus addresses, for example `orders.*.created` or `orders.>` (protocol §5.1).
 ///
 /// Holding one tells you that the text obeys the grammar of [`Subject`], except that a whole token
 /// may be `*` (exactly one token) and the last may be `>` (one token or more). A pattern without
@@ -130,26 +130,29 @@ impl SubjectPattern {
         &self.0
     }
 
-    /// Whether the address is in the set.
+    /// Whether the address is in the set (protocol §5.2). A wildcard in first position covers no
+    /// token that begins with `$` or `_`.
     #[must_use]
     pub fn matches(&self, subject: &Subject) -> bool {
         // An address is the pattern of just itself, so membership is containment.
         contains(&self.0, &subject.0)
     }
 
-    /// Whether every address of `other` is in the set.
+    /// Whether every address of `other` is in the set (protocol §5.2). This is what decides whether
+    /// a delegation narrows and whether a subscription is covered.
     #[must_use]
     pub fn contains(&self, other: &SubjectPattern) -> bool {
         contains(&self.0, &other.0)
     }
 
-    /// Whether some address is in both sets.
+    /// Whether some address is in both sets (protocol §5.2). Symmetric. This is how a deny rule
+    /// meets a subscription.
     #[must_use]
     pub fn overlaps(&self, other: &SubjectPattern) -> bool {
         overlaps(&self.0, &other.0)
     }
 
-    /// The one address of a pattern without wildcards.
+    /// The one address of a pattern without wildcards; `None` when it has any.
     pub fn literal(&self) -> Option<Subject> {
         Subject::from_bytes(self.0.clone()).ok()
     }
@@ -185,8 +188,8 @@ macro_rules! print_as_text {
 
 print_as_text!(Subject, SubjectPattern);
 
-/// Why a text is no subject, or no pattern. It never repeats the text, which a peer may have
-/// chosen to confuse whoever reads the log.
+/// Why a text is no subject, or no pattern (protocol §5.1). It never repeats the text, which a peer
+/// may have chosen to confuse whoever reads the log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidSubject {
