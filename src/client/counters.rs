@@ -43,7 +43,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Refused messages of every class.
+    /// Refused messages of every class: `received - allowed`.
     pub fn denied_total(&self) -> u64 {
         self.denied.values().sum()
     }
