@@ -104,9 +104,8 @@ type Agents = BTreeMap<AgentId, (KeyBytes, Bytes)>;
 /// let grant = mesh.grant(&key.public().bytes(), scope, 0, Duration::from_secs(3600))?;
 ///
 /// mesh.revoke_link(grant.leaf().id())?;
-/// let state = planner.trust().current();
-/// assert!(state.revocations().check_agent(state.certificates_of(&id)[0],
-///     trustmesh::proto::rejection::Place::Certificate).is_ok()); // the link, not the agent
+/// let trust = planner.trust().current();
+/// assert_eq!(trust.certificates_of(&id).len(), 1); // the link is revoked, not the agent
 /// # let _ = certificate;
 /// # Ok(())
 /// # }
@@ -256,7 +255,7 @@ impl Authority {
         Ok(Identity::fresh(id, key, certificate, grant, trust))
     }
 
-    /// Certifies a key for an agent, for 30 days; the result is the encoded certificate. The key is
+    /// Certifies a key for an agent, with a window of 30 days; the result is the encoded certificate. The key is
     /// used to prove that it is possessed, and not kept. Others see the agent once the state is
     /// [published](Self::publish) or [saved](Self::save).
     ///
@@ -383,7 +382,7 @@ impl Authority {
         self.publish().map(drop)
     }
 
-    /// The trust files as of now, under the next epoch, each for 30 days. The identities of this
+    /// The trust files as of now, under the next epoch, each with a window of 30 days. The identities of this
     /// process do not see them: see [`publish`](Self::publish).
     ///
     /// # Errors
