@@ -77,10 +77,11 @@ pub enum ConnectError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandshakeError {
-    /// The peer, or we, refused.
+    /// This side refused: the peer has no key in good standing, nothing can be decided now, or no
+    /// further session can be held.
     #[error("handshake refused: {0}")]
     Refused(#[from] Rejection),
-    /// The peer did not answer within 5 s. One that refuses does not answer either.
+    /// No answer that proves the peer came within 5 s. A peer that refuses does not answer.
     #[error("the peer did not answer the handshake in time")]
     TimedOut,
     /// The bus could not be used.

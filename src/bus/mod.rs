@@ -109,7 +109,7 @@ pub trait Bus: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// What connecting says; a drained connection can still be asked.
+    /// [`ConnectError`], what connecting says; a drained connection can still be asked.
     fn second(&self) -> BusFuture<'_, Result<Arc<dyn Bus>, ConnectError>>;
 
     /// How often a connection that had died for good was replaced by a new one.

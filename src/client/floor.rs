@@ -200,7 +200,7 @@ pub enum FloorError {
         /// The time by the clock.
         now: Timestamp,
     },
-    /// 64 processes of this identity run already.
+    /// 64 clients of this identity run already, in whatever processes.
     #[error("{path}: {PLACES_MAX} receivers of this identity run already: stop some of them")]
     TooMany {
         /// The path.

@@ -202,7 +202,8 @@ impl Client {
     /// # let planner = ConnectOptions::new(planner).connect_bus(bus.connect()).await?;
     /// # let worker = ConnectOptions::new(worker).connect_bus(bus.connect()).await?;
     /// let mut work = worker.subscribe("work").await?;
-    /// let grant = planner.delegate(worker.id(), Scope::parse(["pub:store.a"])?, Duration::from_secs(30))?;
+    /// let scope = Scope::parse(["pub:store.a"])?;
+    /// let grant = planner.delegate(worker.id(), scope, Duration::from_secs(30))?;
     /// planner.compose("work").grant(&grant).publish().await?;
     ///
     /// let message = work.next().await.ok_or("closed")?;
@@ -407,14 +408,12 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// The kinds of `async_nats`. [`TimedOut`](crate::bus::RequestErrorKind::TimedOut) has a source of
-    /// [`NoAnswer`](crate::error::NoAnswer), which tells how many answers were refused;
-    /// [`Other`](crate::bus::RequestErrorKind::Other) one of [`Denied`] when every receiver would refuse the
-    /// request, or of [`RefusedByPeer`](crate::error::RefusedByPeer) when the peer did;
-    /// `NoResponders` when the bus says that nobody listens;
-    /// `InvalidSubject` and
-    /// `MaxPayloadExceeded` as for
-    /// [`publish`](Self::publish).
+    /// The kinds of `async_nats`. [`TimedOut`](crate::bus::RequestErrorKind::TimedOut) has a source
+    /// of [`NoAnswer`](crate::error::NoAnswer), which tells how many answers were refused;
+    /// [`Other`](crate::bus::RequestErrorKind::Other) one of [`Denied`] when every receiver would
+    /// refuse the request, or of [`RefusedByPeer`](crate::error::RefusedByPeer) when the peer did;
+    /// `NoResponders` when the bus says that nobody listens; `InvalidSubject` and
+    /// `MaxPayloadExceeded` as for [`publish`](Self::publish).
     ///
     /// ```
     /// # use trustmesh::ConnectOptions;
@@ -429,7 +428,8 @@ impl Client {
     /// # let bus = MemoryBus::new();
     /// # let planner = ConnectOptions::new(planner).connect_bus(bus.connect()).await?;
     /// # let tool = ConnectOptions::new(tool).connect_bus(bus.connect()).await?;
-    /// # let _service = tool.serve("tools.>", |m| async move { Ok::<_, String>(m.payload) }).await?;
+    /// # let echo = |m: trustmesh::Message| async move { Ok::<_, String>(m.payload) };
+    /// # let _service = tool.serve("tools.>", echo).await?;
     /// let answer = planner.request("tools.echo", "hello".into()).await?;
     /// assert_eq!(answer.payload, "hello");
     /// assert_eq!(answer.sender().as_str(), "tool");
@@ -557,22 +557,26 @@ impl Client {
         self.open(&subject.to_subject(), Some(queue_group)).await
     }
 
-    /// Waits until everything published so far has left this process. No server round trip.
+    /// Waits until everything published so far has left this process. No server round trip, and
+    /// nothing about the audit: see [`flush_audit`](Self::flush_audit).
     ///
     /// # Errors
     ///
-    /// As in `async_nats`.
+    /// [`FlushErrorKind::SendError`](crate::bus::FlushErrorKind::SendError) after
+    /// [`drain`](Self::drain).
     pub async fn flush(&self) -> Result<(), FlushError> {
         self.shared.bus.flush().await
     }
 
     /// Drains the connection: subscriptions end after what they have received, services finish
     /// their handlers (30 s at most), the audit is handed to the bus (5 s at most). Further
-    /// commands fail.
+    /// commands fail. Clones and the messages received share the connection.
+    ///
+    /// Cancelling ends the waiting: services stop all the same, and the connection may stay open.
     ///
     /// # Errors
     ///
-    /// As in `async_nats`, when the connection is gone.
+    /// [`DrainError`](crate::bus::DrainError) when the connection was drained already or is gone.
     pub async fn drain(&self) -> Result<(), crate::bus::DrainError> {
         let shared = &self.shared;
         if tokio::time::timeout(HANDLERS_MAY_TAKE, shared.services.stop())
@@ -614,11 +618,11 @@ impl Client {
         info
     }
 
-    /// Drops the connection to the server and makes a new one.
+    /// Drops the connection to the server and makes a new one, with every subscription.
     ///
     /// # Errors
     ///
-    /// As in `async_nats`.
+    /// [`ReconnectError`] after [`drain`](Self::drain).
     pub async fn force_reconnect(&self) -> Result<(), ReconnectError> {
         self.shared.bus.force_reconnect().await
     }
@@ -679,7 +683,8 @@ impl Client {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let mut mesh = Authority::dev("demo")?;
-    /// # let (planner, worker) = (mesh.agent("planner", ["pub:tasks.>"])?, mesh.agent("worker", ["sub:x"])?);
+    /// # let planner = mesh.agent("planner", ["pub:tasks.>"])?;
+    /// # let worker = mesh.agent("worker", ["sub:x"])?;
     /// # let planner = ConnectOptions::new(planner).connect_bus(MemoryBus::new().connect()).await?;
     /// let draft = planner.compose("tasks.index").payload("docs/").payload_type("text/plain");
     /// draft.audience(worker.key()).ttl(Duration::from_secs(2)).publish().await?;

@@ -243,8 +243,9 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::Refused`] when the peer is unknown, refuses or cannot prove itself,
-    /// [`HandshakeError::TimedOut`] when it does not answer within 5 s, [`HandshakeError::Bus`].
+    /// [`HandshakeError::Refused`] when the peer has no key in good standing, nothing can be decided
+    /// now, or 65,536 sessions are held; [`HandshakeError::TimedOut`] when no answer that proves the
+    /// peer comes within 5 s, as when it refuses; [`HandshakeError::Bus`].
     ///
     /// ```
     /// # use trustmesh::ConnectOptions;

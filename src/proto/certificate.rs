@@ -129,7 +129,8 @@ impl CertificateClaims {
 ///     key_epoch: 0,
 /// };
 /// let bytes = UnverifiedCertificate::sign(&claims, (0, &registrar), &key)?;
-/// let certificate = UnverifiedCertificate::parse(&bytes)?.verify(claims.mesh, &[registrar.public()])?;
+/// let unverified = UnverifiedCertificate::parse(&bytes)?;
+/// let certificate = unverified.verify(claims.mesh, &[registrar.public()])?;
 /// assert_eq!(certificate.agent().as_str(), "planner");
 /// # Ok(())
 /// # }

@@ -75,8 +75,9 @@ impl Chain {
     ///
     /// # Errors
     ///
-    /// `TooLarge`, `Malformed`, `UnsupportedVersion`, `ChainBroken`, `DepthExceeded` or
-    /// `ScopeExceeded`, naming the link. No signature is looked at.
+    /// [`Rejection::TooLarge`], [`Rejection::Malformed`], [`Rejection::UnsupportedVersion`],
+    /// [`Rejection::ChainBroken`], [`Rejection::DepthExceeded`] or [`Rejection::ScopeExceeded`],
+    /// naming the link where the fault lies in one. No signature is looked at.
     pub fn parse(bytes: Bytes) -> Result<Self, Rejection> {
         let digest = Self::digest_of(&bytes)?;
         Self::parse_with_digest(bytes, digest)

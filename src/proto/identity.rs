@@ -233,7 +233,8 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// [`KeyGeneration`] when the generator fails or yields an all-zero seed.
+    /// [`KeyGeneration::Random`] when the generator fails, [`KeyGeneration::ZeroSeed`] when it
+    /// yields an all-zero seed.
     pub fn generate() -> Result<Self, KeyGeneration> {
         let mut seed = Zeroizing::new([0u8; KEY_LEN]);
         getrandom::fill(seed.as_mut_slice()).map_err(|_| KeyGeneration::Random)?;
@@ -286,7 +287,7 @@ pub enum KeyGeneration {
     /// The operating system's random number generator failed.
     #[error("the operating system's random number generator failed")]
     Random,
-    /// The seed is all zero.
+    /// The seed is all zero: a failed generator (protocol §2.2).
     #[error("an all-zero seed is no key")]
     ZeroSeed,
 }

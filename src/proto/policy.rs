@@ -166,8 +166,12 @@ impl Policy {
     ///
     /// # Errors
     ///
-    /// [`InvalidPolicy`] on unknown keys, misspelt actions, duplicate names and values out of
-    /// range: what is not understood is never ignored.
+    /// [`InvalidPolicy`]: what is not understood is never ignored. [`Form`](InvalidPolicy::Form) for
+    /// unknown or missing members and wrong types, [`Action`](InvalidPolicy::Action),
+    /// [`Subjects`](InvalidPolicy::Subjects), [`Agent`](InvalidPolicy::Agent),
+    /// [`Name`](InvalidPolicy::Name) for one that is unusable or given twice,
+    /// [`LimitedDeny`](InvalidPolicy::LimitedDeny), [`Range`](InvalidPolicy::Range),
+    /// [`Ceiling`](InvalidPolicy::Ceiling) and [`TooMany`](InvalidPolicy::TooMany).
     pub fn from_json(text: &str) -> Result<Self, InvalidPolicy> {
         let source: Source =
             serde_json::from_str(text).map_err(|e| InvalidPolicy::Form(e.to_string()))?;

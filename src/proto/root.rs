@@ -69,7 +69,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// Every role.
+    /// Every role, in the order of their numbers.
     pub const ALL: [Self; 7] = [
         Self::Root,
         Self::Issuer,
@@ -98,7 +98,7 @@ impl Role {
     }
 }
 
-/// The keys of one role, and how many must sign together.
+/// The keys of one role, and how many must sign together (protocol §9.2).
 #[derive(Clone, Debug, Default)]
 pub struct RoleKeys {
     pub(crate) threshold: u8,
@@ -236,7 +236,7 @@ impl TrustRoot {
         })
     }
 
-    /// The object id: what is pinned, and what another root of the same mesh can never have.
+    /// The object id: what is pinned, and what no other root has.
     pub fn id(&self) -> ObjectId {
         self.id
     }

@@ -91,7 +91,7 @@ pub struct Actions(u8);
 impl Actions {
     const ALL: u8 = 1 | 2 | 4 | 8 | 32;
 
-    /// The set with these bits, or `None` when it is empty or has an unassigned bit.
+    /// The set with these bits, or `None` when it is empty or has an unassigned bit: 16, 64 or 128.
     pub const fn from_bits(bits: u8) -> Option<Self> {
         if bits != 0 && bits & !Self::ALL == 0 {
             Some(Self(bits))
@@ -100,7 +100,7 @@ impl Actions {
         }
     }
 
-    /// The set as bits.
+    /// The set as bits, the sum of its actions' numbers.
     pub const fn bits(self) -> u8 {
         self.0
     }

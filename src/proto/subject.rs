@@ -19,10 +19,10 @@ use super::limits::SUBJECT_TOKENS_MAX;
 
 /// A concrete bus address, for example `orders.eu.created` (protocol §5.1).
 ///
-/// Holding one tells you that the text is at most [`SUBJECT_MAX`] bytes and [`SUBJECT_TOKENS_MAX`] tokens
-/// joined by `.`, each at least one byte of printable ASCII (`0x21..=0x7E`) without `*` and `>`.
-/// It therefore has no blank, line break, wildcard or empty token, and is safe in a protocol line
-/// and a log line. Case matters.
+/// Holding one tells you that the text is at most [`SUBJECT_MAX`] bytes and [`SUBJECT_TOKENS_MAX`]
+/// tokens joined by `.`, each at least one byte of printable ASCII (`0x21..=0x7E`) without `*` and
+/// `>`. It therefore has no blank, line break, wildcard or empty token, and is safe in a protocol
+/// line and a log line. Case matters.
 ///
 /// Cloning is cheap. One made by [`from_bytes`](Self::from_bytes) shares, and keeps alive, the
 /// buffer it was sliced from.
@@ -34,8 +34,10 @@ impl Subject {
     ///
     /// # Errors
     ///
-    /// [`InvalidSubject`] when the text is outside the grammar; a wildcard anywhere is
-    /// [`InvalidSubject::Wildcard`].
+    /// [`InvalidSubject`], for the first fault in the text: [`Empty`](InvalidSubject::Empty),
+    /// [`TooLong`](InvalidSubject::TooLong), [`TooManyTokens`](InvalidSubject::TooManyTokens),
+    /// [`EmptyToken`](InvalidSubject::EmptyToken), [`Character`](InvalidSubject::Character), or for
+    /// a wildcard anywhere [`Wildcard`](InvalidSubject::Wildcard).
     ///
     /// ```
     /// use trustmesh::proto::subject::Subject;
@@ -82,8 +84,8 @@ impl Subject {
 /// wildcards is the set of one address.
 ///
 /// [`contains`](Self::contains) and [`overlaps`](Self::overlaps) are exact for addresses of any
-/// length. Where [`SUBJECT_MAX`] or [`SUBJECT_TOKENS_MAX`] would rule addresses out, they still count:
-/// that can only refuse a containment and report an overlap, which is the safe side of both.
+/// length. Where [`SUBJECT_MAX`] or [`SUBJECT_TOKENS_MAX`] would rule addresses out, they still
+/// count: that can only refuse a containment and report an overlap, which is the safe side of both.
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct SubjectPattern(Bytes);
 
@@ -92,8 +94,8 @@ impl SubjectPattern {
     ///
     /// # Errors
     ///
-    /// [`InvalidSubject`] when the text is outside the grammar; a wildcard that is only part of a
-    /// token, or a `>` before the last token, is [`InvalidSubject::Wildcard`].
+    /// As [`Subject::parse`], but [`InvalidSubject::Wildcard`] only for a wildcard that is part of
+    /// a token, or a `>` before the last token.
     ///
     /// ```
     /// use trustmesh::proto::subject::Subject;

@@ -342,6 +342,14 @@ impl Identity {
     /// Loads the agent that `TRUSTMESH_AGENT` names from the mesh directory that `TRUSTMESH_HOME`
     /// names.
     ///
+    /// ```no_run
+    /// use trustmesh::Identity;
+    ///
+    /// // TRUSTMESH_HOME=/etc/trustmesh TRUSTMESH_AGENT=planner
+    /// let planner = Identity::from_env()?;
+    /// # Ok::<(), trustmesh::client::home::HomeError>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`HomeError::Unset`], and as [`Home::open`] and [`Home::identity`].

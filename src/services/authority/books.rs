@@ -154,7 +154,7 @@ impl Authority {
     ///
     /// [`AuthorityError::Unknown`] when the agent is not enrolled here under this key,
     /// [`AuthorityError::OtherKey`] when the directory has the agent under another key, which
-    /// stays; [`AuthorityError`] when files cannot be written.
+    /// stays; [`AuthorityError::File`] or [`AuthorityError::KeyFile`] when files cannot be written.
     pub fn save_agent(
         &self,
         home: impl AsRef<Path>,
@@ -181,7 +181,8 @@ impl Authority {
     /// # Errors
     ///
     /// [`AuthorityError::Unknown`] when the grant is not for the key the agent is enrolled under;
-    /// [`AuthorityError`] when the id is none or the file cannot be written.
+    /// [`AuthorityError::AgentId`] when the id is none, [`AuthorityError::File`] when the file
+    /// cannot be written.
     pub fn save_grant(
         &self,
         home: impl AsRef<Path>,

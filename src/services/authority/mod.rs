@@ -255,9 +255,9 @@ impl Authority {
         Ok(Identity::fresh(id, key, certificate, grant, trust))
     }
 
-    /// Certifies a key for an agent, with a window of 30 days; the result is the encoded certificate. The key is
-    /// used to prove that it is possessed, and not kept. Others see the agent once the state is
-    /// [published](Self::publish) or [saved](Self::save).
+    /// Certifies a key for an agent, with a window of 30 days; the result is the encoded
+    /// certificate. The key is used to prove that it is possessed, and not kept. Others see the
+    /// agent once the state is [published](Self::publish) or [saved](Self::save).
     ///
     /// # Errors
     ///
@@ -382,8 +382,8 @@ impl Authority {
         self.publish().map(drop)
     }
 
-    /// The trust files as of now, under the next epoch, each with a window of 30 days. The identities of this
-    /// process do not see them: see [`publish`](Self::publish).
+    /// The trust files as of now, under the next epoch, each with a window of 30 days. The
+    /// identities of this process do not see them: see [`publish`](Self::publish).
     ///
     /// # Errors
     ///
