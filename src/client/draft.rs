@@ -15,13 +15,41 @@ use crate::proto::identity::KeyBytes;
 
 /// A message being composed: see [`Client::compose`].
 ///
+/// Here a worker reads from a store on the authority that came with its task:
+///
 /// ```
-/// # use std::time::Duration;
-/// # use trustmesh::{Client, proto::{identity::AgentId, scope::Scope}};
-/// # async fn example(planner: Client, worker: AgentId) -> Result<(), Box<dyn std::error::Error>> {
-/// let scope = Scope::parse(["req:store.read.>"])?;
-/// let grant = planner.delegate(&worker, scope, Duration::from_secs(30))?;
-/// let answer = planner.compose("work.read").payload("report.txt").grant(&grant).request().await?;
+/// use std::time::Duration;
+///
+/// # use trustmesh::ConnectOptions;
+/// use trustmesh::Message;
+/// # use trustmesh::bus::memory::MemoryBus;
+/// use trustmesh::proto::scope::Scope;
+/// # use trustmesh::services::authority::Authority;
+///
+/// # type Error = Box<dyn std::error::Error + Send + Sync>;
+/// #
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Error> {
+/// # let mut mesh = Authority::dev("demo")?;
+/// # let bus = MemoryBus::new();
+/// # let planner = mesh.agent("planner", ["req:work.>", "req+delegate:store.>"])?;
+/// # let worker = mesh.agent("worker", ["sub+serve:work.>"])?;
+/// # let store = mesh.agent("store", ["sub+serve:store.>"])?;
+/// # let planner = ConnectOptions::new(planner).connect_bus(bus.connect()).await?;
+/// # let worker = ConnectOptions::new(worker).connect_bus(bus.connect()).await?;
+/// # let store = ConnectOptions::new(store).connect_bus(bus.connect()).await?;
+/// # let read = |_: Message| async { Ok::<_, Error>("a report".into()) };
+/// # let _store = store.serve("store.read", read).await?;
+/// let work = |task: Message| async move {
+///     let answer = task.acting()?.request("store.read", task.payload.clone()).await?;
+///     Ok::<_, Error>(answer.payload)
+/// };
+/// let _service = worker.serve("work.read", work).await?;
+///
+/// let scope = Scope::parse(["req:store.read"])?;
+/// let grant = planner.delegate(worker.id(), scope, Duration::from_secs(30))?;
+/// let draft = planner.compose("work.read").payload("report.txt").grant(&grant);
+/// assert_eq!(draft.request().await?.payload, "a report");
 /// # Ok(())
 /// # }
 /// ```
