@@ -34,8 +34,8 @@ impl Client {
     ///
     /// [`Denied`], and nothing is clipped silently: [`Rejection::UnknownAgent`], or another reason
     /// why the peer has no key of use; [`Rejection::ScopeExceeded`] for a scope or a time beyond
-    /// what this client holds or policy allows; [`Rejection::DepthExceeded`] when it may not
-    /// delegate; [`Rejection::ChainBroken`] for a peer in the chain already.
+    /// what this client holds or policy allows; [`Rejection::DepthExceeded`] when no
+    /// further delegation may follow; [`Rejection::ChainBroken`] for a peer in the chain already.
     ///
     /// ```
     /// use std::time::Duration;

@@ -147,7 +147,7 @@ impl ConnectOptions {
         self.connect_bus(bus).await
     }
 
-    /// Takes a bus connection into use. Nothing is sent or received yet.
+    /// Takes a bus connection into use. Nothing is subscribed to yet.
     ///
     /// Must be called within a tokio runtime, which carries the client's tasks.
     ///

@@ -67,8 +67,8 @@ pub trait AuditSlot {
     fn fill(self, decision: Decision);
 }
 
-/// The facts of one decision, as known when it was made. It holds no payload, header or secret of
-/// the message.
+/// The facts of one decision, as known when it was made. It holds no payload, application header or
+/// secret of the message.
 #[derive(Clone, Debug)]
 pub struct Decision {
     /// When it was made.

@@ -440,11 +440,12 @@ impl EnvelopeDraft {
     ///
     /// # Errors
     ///
-    /// Whatever a receiver would refuse in the envelope itself: [`Rejection::Malformed`] for a
-    /// lifetime out of range, fields that do not fit the action or a header that is none,
+    /// What a receiver would refuse in the envelope itself: [`Rejection::Malformed`] for a lifetime
+    /// out of range, fields that do not fit the action or a header that is none,
     /// [`Rejection::TooLarge`] for what is over a limit, [`Rejection::DepthExceeded`] for a hop
-    /// count over [`HOPS_MAX`]. Whether the credential covers it is
-    /// [`check_send`](super::verify::check_send)'s question.
+    /// count over [`HOPS_MAX`]. Granted chains are not looked into, nor their size one by one.
+    /// Whether the credential covers the message is [`check_send`](super::verify::check_send)'s
+    /// question.
     pub fn sign(&self, credential: &Credential) -> Result<SignedEnvelope, Rejection> {
         let chain = credential.chain();
         self.sign_parts(

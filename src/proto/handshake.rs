@@ -411,11 +411,12 @@ impl Responder {
     ///
     /// # Errors
     ///
-    /// As [`AwaitingConfirm::confirm`] and [`challenge`](Self::challenge);
-    /// [`Rejection::HandshakeFailed`] with [`Cookie`](HandshakeFailed::Cookie) for a challenge that
-    /// is not this responder's, is older than [`CHALLENGE_TTL_MS`] or was used;
-    /// [`Rejection::Overloaded`] with [`Handshakes`](Overloaded::Handshakes) while [`SESSIONS_MAX`]
-    /// used ones are remembered.
+    /// What a hello is refused for in [`challenge`](Self::challenge) and a peer in
+    /// [`AwaitingConfirm::confirm`]; [`Rejection::HandshakeFailed`] with
+    /// [`Cookie`](HandshakeFailed::Cookie) for a challenge that is not this responder's, is older
+    /// than [`CHALLENGE_TTL_MS`] or was used, or with [`Transcript`](HandshakeFailed::Transcript)
+    /// for one that answers another hello; [`Rejection::Overloaded`] with
+    /// [`Handshakes`](Overloaded::Handshakes) while [`SESSIONS_MAX`] used ones are remembered.
     pub fn confirm(
         &mut self,
         frame: &Bytes,
@@ -809,8 +810,8 @@ fn check_nonce(theirs: &[u8; 32], ours: &[u8; 32]) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// The sessions of one process, at most one per peer key and [`SESSIONS_MAX`] in all (protocol
-/// §16.8).
+/// The sessions of one process, at most one per peer key (protocol §16.8): [`SESSIONS_MAX`] that
+/// count and as many that wait for a message.
 ///
 /// ```
 /// use trustmesh::proto::handshake::{Session, SessionTable};

@@ -76,8 +76,6 @@ impl LookUp for std::sync::Mutex<ReplayGuard> {
 /// [`REPLAY_TOTAL`] in all; at capacity a new message is refused and nothing unexpired forgotten.
 ///
 /// ```
-/// use std::sync::Arc;
-///
 /// use trustmesh::proto::audit::{AuditSlot, Decision};
 /// use trustmesh::proto::envelope::EnvelopeDraft;
 /// use trustmesh::proto::policy::RateLimiter;
