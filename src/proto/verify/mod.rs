@@ -10,6 +10,10 @@
 //! revocation; replay look-up; the envelope's signature; content; authorization on every link;
 //! policy; rate; replay insert; audit. A chain met before skips its signatures and nothing else.
 
+mod credential;
+mod envelope;
+mod holders;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,9 +23,7 @@ use sha2::Digest as _;
 use super::audit::AuditSlot;
 use super::audit::Decision;
 use super::audit::HeaderFacts;
-use super::certificate::Certificate;
 use super::chain::Chain;
-use super::chain::Credential;
 use super::chain::LEAF_MISMATCH;
 use super::chain::VerifiedChain;
 use super::envelope::Claims;
@@ -32,28 +34,22 @@ use super::identity::AgentId;
 use super::identity::KeyBytes;
 use super::limits::AUDIT_DIGEST_PREFIX;
 use super::limits::CHAIN_CACHE;
-use super::limits::LINKS_MAX;
 use super::names::Tag;
 use super::policy::Permitted;
 use super::policy::RateLimiter;
 use super::policy::Request;
-use super::rejection::ChainBroken;
-use super::rejection::Internal;
 use super::rejection::Place;
 use super::rejection::PolicyDenied;
 use super::rejection::Rejection;
 use super::rejection::SubjectMismatch;
 use super::rejection::UnexpectedReply;
 use super::rejection::UntrustedRoot;
-use super::replay::Fresh;
 use super::replay::LookUp;
 use super::replay::ReplayGuard;
 use super::replay::Sighting;
 use super::revocation::NotRevoked;
 use super::scope::Action;
 use super::scope::Need;
-use super::scope::SubscribeNeed;
-use super::scope::checked_text;
 use super::signing::Authentic;
 use super::signing::Budget;
 use super::signing::ObjectId;
@@ -62,6 +58,15 @@ use super::subject::SubjectPattern;
 use super::time::ClockSkew;
 use super::time::Timestamp;
 use super::trust::TrustState;
+
+pub(crate) use self::credential::is_for;
+pub(crate) use self::holders::Holders;
+
+pub use self::credential::accept_chain;
+pub use self::credential::accept_grant;
+pub use self::credential::check_send;
+pub use self::credential::check_subscribe;
+pub use self::envelope::VerifiedEnvelope;
 
 /// How a message reached the receiver. All of it is the bus's word.
 #[derive(Clone, Copy, Debug)]
@@ -410,124 +415,6 @@ pub(crate) fn check_receiver(
     check().map_err(receiver)
 }
 
-/// Checks that a credential may send: what every receiver would refuse is refused here.
-///
-/// # Errors
-///
-/// Why a receiver in the same trust state would refuse. Rates and sessions are the receiver's to
-/// judge and are not looked at.
-pub fn check_send(
-    credential: &Credential,
-    action: Action,
-    subject: &Subject,
-    audience: Option<&KeyBytes>,
-    ttl_ms: u32,
-    scene: &Scene<'_>,
-    skew: ClockSkew,
-) -> Result<(), Rejection> {
-    let (trust, now, chain) = (scene.trust, scene.now, credential.chain());
-    trust.check_fresh(now, skew)?;
-    let holders = Holders::look_up(chain, trust, now, skew)?;
-    chain.check_validity(now, skew)?;
-    trust.revocations().check_chain(chain, holders.iter())?;
-    chain.check_covers(&Need {
-        action,
-        subject,
-        audience,
-    })?;
-    trust.policy().check_lifetimes(chain)?;
-    let request = Request {
-        mid: super::replay::MessageId([0; 16]),
-        action,
-        subject,
-        mode: super::names::MODE_SINGLE,
-        age_ms: 0,
-        ttl_ms,
-        depth: chain.depth(),
-        score: holders.lowest_score(trust),
-        session: true,
-    };
-    trust.policy().permit(&request).map(drop)
-}
-
-/// Checks that a credential may subscribe.
-///
-/// # Errors
-///
-/// `ScopeExceeded` naming the link, `PolicyDenied`, or why the chain does not hold.
-pub fn check_subscribe(
-    credential: &Credential,
-    pattern: &SubjectPattern,
-    group: Option<&str>,
-    scene: &Scene<'_>,
-    skew: ClockSkew,
-) -> Result<(), Rejection> {
-    let (trust, now, chain) = (scene.trust, scene.now, credential.chain());
-    trust.check_fresh(now, skew)?;
-    let holders = Holders::look_up(chain, trust, now, skew)?;
-    chain.check_validity(now, skew)?;
-    trust.revocations().check_chain(chain, holders.iter())?;
-    chain.check_covers_subscription(&SubscribeNeed { pattern, group })?;
-    trust.policy().check_lifetimes(chain)?;
-    trust.policy().permit_subscription(pattern)
-}
-
-/// Whether a chain that was handed over ends at this key. Looks at nothing else.
-pub(crate) fn is_for(bytes: &Bytes, key: &KeyBytes) -> bool {
-    Chain::parse(bytes.clone()).is_ok_and(|chain| chain.leaf().holder() == *key)
-}
-
-/// Verifies a chain that was handed over, and takes it into use with `key`.
-///
-/// # Errors
-///
-/// Why the chain does not hold now, or is not for this key.
-pub fn accept_grant(
-    bytes: &Bytes,
-    from: &KeyBytes,
-    key: &Arc<super::identity::SigningKey>,
-    scene: &Scene<'_>,
-    skew: ClockSkew,
-) -> Result<Credential, Rejection> {
-    let chain = Chain::parse(Bytes::copy_from_slice(bytes))?;
-    // The giver is the holder above the leaf: a chain that a stranger passes on is not a grant.
-    let giver = chain.links().iter().rev().nth(1).map(|link| link.holder());
-    if giver != Some(*from) {
-        let place = Place::Hop(chain.depth());
-        return Err(Rejection::ChainBroken {
-            place,
-            reason: ChainBroken::NotOurs,
-        });
-    }
-    accept_chain(chain, key, scene, skew)
-}
-
-/// Verifies a chain of one's own, and takes it into use with `key`.
-///
-/// # Errors
-///
-/// Why the chain does not hold now, or is not for this key.
-pub fn accept_chain(
-    chain: Chain,
-    key: &Arc<super::identity::SigningKey>,
-    scene: &Scene<'_>,
-    skew: ClockSkew,
-) -> Result<Credential, Rejection> {
-    let (trust, now) = (scene.trust, scene.now);
-    if chain.mesh() != trust.mesh() {
-        let (place, reason) = (Place::Chain, UntrustedRoot::OtherMesh);
-        return Err(Rejection::UntrustedRoot { place, reason });
-    }
-    trust.check_fresh(now, skew)?;
-    Holders::look_up(&chain, trust, now, skew)?;
-    chain.check_validity(now, skew)?;
-    trust.policy().check_lifetimes(&chain)?;
-    let chain = chain.verify(&**trust, &mut Budget::message())?;
-    let holders = Holders::look_up(&chain, trust, now, skew)?;
-    trust.revocations().check_chain(&chain, holders.iter())?;
-    chain.hold(key.clone())
-}
-
 /// Whether `reply` is a subject below the inbox prefix of `key`.
 pub(crate) fn in_inbox_of(reply: &Subject, key: &KeyBytes) -> bool {
     reply
@@ -567,62 +454,6 @@ impl Known {
             }
             Self::New(chain) => chain.verify(trust, budget).map(|chain| (chain, true)),
         }
-    }
-}
-
-/// The certificates of every holder of a chain, each in good standing.
-pub(crate) struct Holders<'a> {
-    certificates: [Option<&'a Certificate>; LINKS_MAX],
-    leaf: &'a Certificate,
-}
-
-impl<'a> Holders<'a> {
-    pub(crate) fn look_up(
-        chain: &Chain,
-        trust: &'a TrustState,
-        now: Timestamp,
-        skew: ClockSkew,
-    ) -> Result<Self, Rejection> {
-        if chain.mesh() != trust.mesh() {
-            let (place, reason) = (Place::Chain, UntrustedRoot::OtherMesh);
-            return Err(Rejection::UntrustedRoot { place, reason });
-        }
-        if super::chain::Anchors::issuer(trust, &chain.issuer()).is_none() {
-            let (place, reason) = (Place::Issuer, UntrustedRoot::NotIssuer);
-            return Err(Rejection::UntrustedRoot { place, reason });
-        }
-        let mut certificates = [None; LINKS_MAX];
-        let mut leaf = Err(Rejection::ChainBroken {
-            place: Place::Chain,
-            reason: ChainBroken::Empty,
-        });
-        for (index, (slot, link)) in certificates.iter_mut().zip(chain.links()).enumerate() {
-            let place = Place::Holder(index as u8);
-            let certificate = trust.check_standing(&link.holder(), now, skew, place)?;
-            *slot = Some(certificate);
-            leaf = Ok(certificate);
-        }
-        Ok(Self {
-            certificates,
-            leaf: leaf?,
-        })
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &'a Certificate> {
-        self.certificates.iter().copied().flatten()
-    }
-
-    pub(crate) fn leaf(&self) -> &'a Certificate {
-        self.leaf
-    }
-
-    /// The lowest score among all holders: a chain is worth its least trusted hand. `None` when
-    /// one of them has no score.
-    fn lowest_score(&self, trust: &TrustState) -> Option<u16> {
-        self.iter()
-            .map(|certificate| trust.score(certificate.agent()))
-            .min()
-            .flatten()
     }
 }
 
@@ -783,158 +614,6 @@ pub struct Refused {
     /// Who may be told, when the sender was authentic and waits for an answer. Absent for replays:
     /// the sender of a replay is not the sender of the message.
     pub requester: Option<Box<Requester>>,
-}
-
-/// A verified message: what handlers get, and all they get.
-///
-/// Holding one tells you that, at the instant it was decided and in one trust state,
-///
-/// - the named sender signed exactly these claims, and they commit to this content;
-/// - an issuer of the mesh granted, and every holder in between handed on, authority that covers
-///   this action on this subject, at every link;
-/// - no link, key or holder was revoked, blocked, unknown or expired;
-/// - policy permitted it;
-/// - this receiver had not accepted it before;
-/// - and an audit event says so.
-///
-/// It cannot be made in any other way:
-///
-/// ```compile_fail
-/// use trustmesh::proto::verify::VerifiedEnvelope;
-///
-/// fn forge(claims: trustmesh::proto::envelope::Claims) -> VerifiedEnvelope {
-///     VerifiedEnvelope { claims } // private fields, and no constructor
-/// }
-/// ```
-///
-/// nor can a verdict be opened without an audit slot:
-///
-/// ```compile_fail
-/// use trustmesh::proto::verify::Verdict;
-/// use trustmesh::proto::verify::VerifiedEnvelope;
-///
-/// fn peek(verdict: Verdict) -> VerifiedEnvelope {
-///     verdict.outcome.unwrap()
-/// }
-/// ```
-#[derive(Clone, Debug)]
-pub struct VerifiedEnvelope {
-    claims: Claims,
-    id: ObjectId,
-    sender: AgentId,
-    chain: VerifiedChain,
-    content: Content,
-}
-
-impl VerifiedEnvelope {
-    /// Puts the evidence together, all five pieces by value. Each names what it is evidence for,
-    /// and they must agree.
-    fn assemble(checked: Checked, fresh: Fresh) -> Result<Self, Rejection> {
-        let Checked {
-            id,
-            sender,
-            chain,
-            not_revoked,
-            authentic,
-            content,
-            permitted,
-            ..
-        } = checked;
-        let claims = authentic.claims().clone();
-        let agree = fresh.mid() == claims.mid
-            && permitted.mid() == claims.mid
-            && not_revoked.chain() == chain.digest()
-            && chain.leaf().id() == claims.leaf;
-        if !agree {
-            return Err(Rejection::Internal {
-                reason: Internal::Handler,
-            });
-        }
-        Ok(Self {
-            claims,
-            id,
-            sender,
-            chain,
-            content,
-        })
-    }
-
-    /// What the sender signed.
-    pub fn claims(&self) -> &Claims {
-        &self.claims
-    }
-
-    /// The object id: what an answer names.
-    pub fn id(&self) -> ObjectId {
-        self.id
-    }
-
-    /// The sender.
-    pub fn sender(&self) -> &AgentId {
-        &self.sender
-    }
-
-    /// The sender's key.
-    pub fn sender_key(&self) -> KeyBytes {
-        self.chain.leaf().holder()
-    }
-
-    /// The chain the message was sent under.
-    pub fn chain(&self) -> &VerifiedChain {
-        &self.chain
-    }
-
-    /// The payload, a slice of the received buffer.
-    pub fn payload(&self) -> &Bytes {
-        &self.content.payload
-    }
-
-    /// The application headers, in order.
-    pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.content
-            .headers
-            .iter()
-            .map(|(name, value)| (checked_text(name), checked_text(value)))
-    }
-
-    /// The chains that were handed over with the message. They have not been verified.
-    pub fn grants(&self) -> &[Bytes] {
-        &self.content.grants
-    }
-
-    /// Checks again, right before a handler starts, what time and trust state can have changed.
-    ///
-    /// # Errors
-    ///
-    /// Why the message would be refused now.
-    pub fn recheck(&self, scene: &Scene<'_>, skew: ClockSkew) -> Result<(), Rejection> {
-        let (trust, now) = (scene.trust, scene.now);
-        trust.check_fresh(now, skew)?;
-        self.claims.check_time(now, skew)?;
-        let holders = Holders::look_up(&self.chain, trust, now, skew)?;
-        self.chain.check_validity(now, skew)?;
-        trust
-            .revocations()
-            .check_chain(&self.chain, holders.iter())?;
-        if self.claims.action == Action::Serve {
-            // An answer was permitted on the subject of its request, which it does not name.
-            return Ok(());
-        }
-        let policy = trust.policy();
-        policy.check_lifetimes(&self.chain)?;
-        let request = Request {
-            mid: self.claims.mid,
-            action: self.claims.action,
-            subject: &self.claims.subject,
-            mode: self.claims.mode,
-            age_ms: now.since(self.claims.issued),
-            ttl_ms: self.claims.ttl_ms,
-            depth: self.chain.depth(),
-            score: holders.lowest_score(trust),
-            session: scene.sessions.has(&self.sender_key(), now),
-        };
-        policy.permit(&request).map(drop)
-    }
 }
 
 /// Whether a refusal may be told to its requester: never for what somebody else could have caused,
