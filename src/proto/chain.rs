@@ -295,14 +295,23 @@ impl VerifiedChain {
     ///
     /// `ChainBroken` when `key` is not that holder's.
     pub fn hold(self, key: Arc<SigningKey>) -> Result<Credential, Rejection> {
-        if self.leaf().holder() != key.public().bytes() {
-            let place = Place::Hop(self.depth());
-            return Err(Rejection::ChainBroken {
-                place,
-                reason: ChainBroken::NotOurs,
-            });
-        }
+        self.check_held_by(&key.public().bytes())?;
         Ok(Credential { chain: self, key })
+    }
+
+    /// Checks that the last holder is the one with this key.
+    ///
+    /// # Errors
+    ///
+    /// `ChainBroken` when it is not.
+    pub fn check_held_by(&self, key: &KeyBytes) -> Result<(), Rejection> {
+        if self.leaf().holder() == *key {
+            return Ok(());
+        }
+        Err(Rejection::ChainBroken {
+            place: Place::Hop(self.depth()),
+            reason: ChainBroken::NotOurs,
+        })
     }
 }
 

@@ -234,6 +234,12 @@ impl Policy {
         }
     }
 
+    /// Whether a rule permits messages of this action on this subject only within a session.
+    pub(crate) fn asks_for_session(&self, action: Action, subject: &Subject) -> bool {
+        let mut rules = self.rules.iter();
+        rules.any(|rule| rule.limits.session && rule.matches(action, subject))
+    }
+
     /// Decides a subscription. A deny rule that overlaps the pattern denies it as a whole: an
     /// overlap could deliver what is denied.
     pub(crate) fn permit_subscription(&self, pattern: &SubjectPattern) -> Result<(), Rejection> {
@@ -534,6 +540,11 @@ impl Permitted {
     /// The message this is evidence for.
     pub(crate) fn mid(&self) -> super::replay::MessageId {
         self.mid
+    }
+
+    /// Whether a rule it rests on has a rate.
+    pub(crate) fn is_rated(&self) -> bool {
+        !self.rates.is_empty()
     }
 }
 

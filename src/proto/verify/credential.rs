@@ -9,6 +9,7 @@ use super::Holders;
 use super::Scene;
 use crate::proto::chain::Chain;
 use crate::proto::chain::Credential;
+use crate::proto::chain::VerifiedChain;
 use crate::proto::identity::KeyBytes;
 use crate::proto::identity::SigningKey;
 use crate::proto::names::MODE_SINGLE;
@@ -124,6 +125,19 @@ pub fn accept_chain(
     scene: &Scene<'_>,
     skew: ClockSkew,
 ) -> Result<Credential, Rejection> {
+    verify_chain(chain, scene, skew)?.hold(key.clone())
+}
+
+/// Verifies a chain by itself: signatures, windows, holders, lifetimes, revocation.
+///
+/// # Errors
+///
+/// Why the chain does not hold now.
+pub fn verify_chain(
+    chain: Chain,
+    scene: &Scene<'_>,
+    skew: ClockSkew,
+) -> Result<VerifiedChain, Rejection> {
     let (trust, now) = (scene.trust, scene.now);
     if chain.mesh() != trust.mesh() {
         let (place, reason) = (Place::Chain, UntrustedRoot::OtherMesh);
@@ -136,7 +150,7 @@ pub fn accept_chain(
     let chain = chain.verify(&**trust, &mut Budget::message())?;
     let holders = Holders::look_up(&chain, trust, now, skew)?;
     trust.revocations().check_chain(&chain, holders.iter())?;
-    chain.hold(key.clone())
+    Ok(chain)
 }
 
 /// Whether a chain that was handed over ends at this key. Looks at nothing else.

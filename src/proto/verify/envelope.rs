@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use super::Checked;
 use super::Holders;
 use super::Scene;
+use super::checks::Checked;
 use crate::proto::chain::VerifiedChain;
 use crate::proto::envelope::Claims;
 use crate::proto::envelope::Content;
