@@ -5,13 +5,17 @@
 
 #![forbid(unsafe_code)]
 
+mod advice;
 mod cli;
 mod cmd;
 mod contexts;
 mod failure;
+mod object;
 mod output;
 mod setting;
 mod text;
+mod trust;
+mod vectors;
 
 use std::process::ExitCode;
 

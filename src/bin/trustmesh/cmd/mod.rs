@@ -2,6 +2,9 @@
 
 pub mod completions;
 pub mod context;
+pub mod inspect;
+pub mod verify;
+pub mod why;
 
 use std::future::Future;
 
@@ -21,6 +24,9 @@ pub fn run(cli: Cli, output: &Output) -> Outcome {
     match cli.command {
         Command::Context(args) => context::run(args, &global, output),
         Command::Completions(args) => completions::run(&args),
+        Command::Verify(args) => verify::run(&args, &global, output),
+        Command::Inspect(args) => inspect::run(&args, &global, output),
+        Command::Why(args) => why::run(&args, output),
     }
 }
 
