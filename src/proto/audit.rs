@@ -1,4 +1,5 @@
-//! Audit: every decision as an event, every event in a hash chain, every batch signed.
+//! Audit: every decision as an event, every event in a hash chain, every batch signed (protocol
+//! §17).
 //!
 //! One decision makes one [`Decision`]. The emitter numbers events and chains them: a record's
 //! `prev` is the digest of the line before it, so that editing, dropping or reordering a record

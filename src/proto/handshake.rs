@@ -1,4 +1,5 @@
-//! The mutual handshake: two peers prove to each other that they hold their keys, now.
+//! The mutual handshake: two peers prove to each other that they hold their keys, now (protocol
+//! §16).
 //!
 //! ```text
 //! I                                     R
@@ -22,6 +23,8 @@
 //! Each signature has its own tag per role, so none can be reflected, and each side decides by
 //! its own registry: what a peer says of itself changes nothing. Bodies commit to certificate and
 //! chain by id. A handshake frame has its own magic and parser and is never an envelope.
+
+mod unverified;
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -73,6 +76,8 @@ use super::verify::Scene;
 use super::wire;
 use super::wire::Reader;
 use super::wire::bin;
+
+pub use self::unverified::UnverifiedFrame;
 
 const PLACE: Place = Place::Handshake;
 

@@ -1,4 +1,4 @@
-//! What a mesh permits beyond what was granted. Deny by default, and deny wins.
+//! What a mesh permits beyond what was granted. Deny by default, and deny wins (protocol §10).
 //!
 //! A message is permitted when no deny rule matches it, at least one allow rule does, and it keeps
 //! the limits of **every** allow rule that matches. The order of rules therefore never matters: a
@@ -162,6 +162,16 @@ impl Policy {
         self.ttl
     }
 
+    /// The agents that are stopped.
+    pub fn blocked(&self) -> &Agents {
+        &self.blocked
+    }
+
+    /// The only agents that are not stopped, when there is such a list.
+    pub fn allowed(&self) -> Option<&Agents> {
+        self.allowed.as_ref()
+    }
+
     /// Checks an agent against the block and allow lists.
     pub(crate) fn check_lists(&self, who: &Certificate, place: Place) -> Result<(), Rejection> {
         let blocked = |reason| Err(Rejection::Blocked { place, reason });
@@ -314,6 +324,16 @@ impl Ceilings {
 }
 
 impl Agents {
+    /// The ids, in no particular order.
+    pub fn ids(&self) -> impl Iterator<Item = &AgentId> {
+        self.ids.iter()
+    }
+
+    /// The keys, in no particular order.
+    pub fn keys(&self) -> impl Iterator<Item = &KeyBytes> {
+        self.keys.iter()
+    }
+
     fn has(&self, who: &Certificate) -> bool {
         self.ids.contains(who.agent()) || self.keys.contains(&who.claims().key)
     }

@@ -103,6 +103,24 @@ pub enum Color {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Init(cmd::init::Init),
+    Check(cmd::check::Check),
+    #[command(subcommand)]
+    Key(cmd::key::Key),
+    #[command(subcommand)]
+    Agent(cmd::agent::Agent),
+    #[command(subcommand)]
+    Token(cmd::token::Token),
+    Revoke(cmd::revoke::Revoke),
+    CanI(cmd::can_i::CanI),
+    #[command(subcommand)]
+    Policy(cmd::policy::Policy),
+    Pub(cmd::publish::Pub),
+    Sub(cmd::subscribe::Sub),
+    Request(cmd::request::Request),
+    Reply(cmd::reply::Reply),
+    #[command(subcommand)]
+    Audit(cmd::audit::Audit),
     #[command(subcommand)]
     Context(cmd::context::Context),
     Completions(cmd::completions::Completions),

@@ -245,7 +245,7 @@ fn rejection_of(cause: &(dyn std::error::Error + 'static)) -> Option<Rejection> 
 /// An error as it is printed.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    error: String,
+    pub error: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     class: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -254,7 +254,7 @@ pub struct Report {
     hop: Option<u8>,
     facts: Vec<(&'static str, String)>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
+    pub next: Option<String>,
 }
 
 impl Report {

@@ -14,6 +14,7 @@ mod object;
 mod output;
 mod setting;
 mod text;
+mod traffic;
 mod trust;
 mod vectors;
 

@@ -11,10 +11,14 @@ use trustmesh::Client;
 use trustmesh::ConnectOptions;
 use trustmesh::Identity;
 use trustmesh::bus;
+use trustmesh::bus::nats::NatsBus;
 use trustmesh::client::clock::Clock as _;
 use trustmesh::client::clock::SystemClock;
 use trustmesh::client::home::Home;
 use trustmesh::client::home::HomeError;
+use trustmesh::error::ConnectError;
+use trustmesh::proto::rejection::Rejection;
+use trustmesh::proto::rejection::UntrustedRoot;
 use trustmesh::proto::time::Timestamp;
 use trustmesh::proto::trust::TrustState;
 use trustmesh::services::authority::Authority;
@@ -23,6 +27,9 @@ use crate::cli::Global;
 use crate::contexts::Context;
 use crate::contexts::Contexts;
 use crate::failure::Failure;
+use crate::output::Output;
+use crate::output::WARN;
+use crate::output::styled;
 
 /// The mesh directory when nothing names one.
 pub const HOME_DEFAULT: &str = "trustmesh";
@@ -52,7 +59,12 @@ impl Setting {
         };
         // A context speaks of its own mesh: beside another mesh, its agent and its word on
         // development mode say nothing.
-        let elsewhere = global.home.is_some() && global.home != context.home;
+        let home = global
+            .home
+            .as_deref()
+            .map(std::path::absolute)
+            .transpose()?;
+        let elsewhere = home.is_some() && home != context.home;
         let context = if elsewhere {
             Context {
                 server: context.server,
@@ -143,23 +155,34 @@ impl Setting {
     }
 
     /// Connects the agent.
-    pub async fn connect(&self, audit: AuditOptions) -> anyhow::Result<Client> {
+    pub async fn connect(
+        &self,
+        audit: AuditOptions,
+        output: &Output,
+    ) -> anyhow::Result<(Identity, Client)> {
         let identity = self.identity()?;
-        let options = ConnectOptions::new(identity)
+        if identity.trust().current().root().is_dev() {
+            let path = self.home.display();
+            output.note(format_args!(
+                "{} trusting the development mesh in {path}",
+                styled(WARN, "warning:")
+            ));
+        }
+        let client = ConnectOptions::new(identity.clone())
             .nats(self.nats_options()?)
-            .audit(audit);
-        options
+            .audit(audit)
             .connect(self.server.as_str())
             .await
             .map_err(|error| match error {
-                trustmesh::error::ConnectError::Bus(error) => self.not_reached(&error),
+                ConnectError::Bus(error) => self.not_reached(&error),
                 other => other.into(),
-            })
+            })?;
+        Ok((identity, client))
     }
 
     /// Connects to the bus alone, as anybody could.
-    pub async fn bus(&self) -> anyhow::Result<bus::nats::NatsBus> {
-        bus::nats::NatsBus::connect(self.server.as_str(), self.nats_options()?)
+    pub async fn bus(&self) -> anyhow::Result<NatsBus> {
+        NatsBus::connect(self.server.as_str(), self.nats_options()?)
             .await
             .map_err(|error| self.not_reached(&error))
     }
@@ -188,23 +211,15 @@ impl Setting {
 
 /// Says which switch accepts a development mesh.
 fn explain_dev(error: HomeError) -> anyhow::Error {
-    use trustmesh::proto::rejection::Rejection;
-    use trustmesh::proto::rejection::UntrustedRoot;
     match &error {
         HomeError::Refused {
-            why:
-                Rejection::UntrustedRoot {
-                    reason: UntrustedRoot::DevMesh,
-                    ..
-                },
+            path,
+            why: why @ Rejection::UntrustedRoot { reason, .. },
             ..
-        } => anyhow::Error::from(error).context(
-            Failure::refused(Rejection::UntrustedRoot {
-                place: trustmesh::proto::rejection::Place::TrustFile,
-                reason: UntrustedRoot::DevMesh,
-            })
-            .next("add --dev, if this is a development machine"),
-        ),
+        } if *reason == UntrustedRoot::DevMesh => Failure::refused(*why)
+            .fact("file", path.display().to_string())
+            .next("add --dev, if this is a development machine")
+            .into(),
         _ => error.into(),
     }
 }

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use trustmesh::proto::identity::KeyBytes;
+use trustmesh::proto::identity::PublicKey;
 use trustmesh::proto::time::Timestamp;
 
 /// Reads a duration such as `90s`, `5m`, `2h` or `1h30m`.
@@ -14,6 +16,22 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|duration| !duration.is_zero())
         .ok_or_else(|| format!("{text:?} is not above zero"))
+}
+
+/// Reads a public key in any of its text forms.
+pub fn public_key(text: &str) -> Result<PublicKey, String> {
+    let text = text.trim();
+    let parsed = if text.starts_with("did:key:") {
+        PublicKey::from_did_key(text)
+    } else if text.starts_with("-----BEGIN PUBLIC KEY-----") {
+        PublicKey::from_spki_pem(text)
+    } else {
+        PublicKey::from_nkey(text).or_else(|why| match KeyBytes::from_hex(text) {
+            Ok(bytes) => PublicKey::import(&bytes).map_err(Into::into),
+            Err(_) => Err(why),
+        })
+    };
+    parsed.map_err(|why| format!("{text:?} is no public key: {why}"))
 }
 
 /// Reads an instant: RFC 3339, or milliseconds since the epoch.

@@ -15,7 +15,6 @@ use crate::proto::rejection::Internal;
 use crate::proto::rejection::Rejection;
 use crate::proto::replay::Fresh;
 use crate::proto::scope::Action;
-use crate::proto::scope::checked_text;
 use crate::proto::signing::ObjectId;
 use crate::proto::time::ClockSkew;
 
@@ -125,10 +124,7 @@ impl VerifiedEnvelope {
 
     /// The application headers, in order.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.content
-            .headers
-            .iter()
-            .map(|(name, value)| (checked_text(name), checked_text(value)))
+        self.content.headers()
     }
 
     /// The chains that were handed over with the message. They have not been verified.

@@ -52,7 +52,7 @@ fn list(output: &Output) -> Outcome {
         let means = advice::on(class).map_or("", |advice| advice.means);
         let codes: Vec<u16> = reasons(class).map(|(code, _)| code).collect();
         let span = match codes[..] {
-            [first, .., last] => format!("{first}-{}", last % 100),
+            [first, .., last] => format!("{first}-{last}"),
             [only] => only.to_string(),
             [] => String::new(),
         };
