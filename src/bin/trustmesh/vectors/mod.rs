@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 use trustmesh::proto::rejection::Rejection;
+use trustmesh::proto::time::Timestamp;
 use trustmesh::proto::trust::Admission;
 use trustmesh::proto::trust::TrustFiles;
 use trustmesh::proto::trust::TrustState;
@@ -47,6 +48,14 @@ impl World {
         let case = Fields::new(&case)?;
         let states = self.states_of(path, &case)?;
         play::check(&case, &states)
+    }
+
+    /// The state and the time that a case is decided in, when it has both.
+    pub fn scene(&mut self, path: &Path) -> Option<(Arc<TrustState>, Timestamp)> {
+        let case = read(path).ok()?;
+        let case = Fields::new(&case).ok()?;
+        let state = self.state(path, case.text("state").ok()?).ok()?;
+        Some((state.ok()?, case.time("now").ok()?))
     }
 
     /// The states a case names.

@@ -36,6 +36,7 @@ use crate::output::Output;
 use crate::setting;
 use crate::text;
 use crate::trust::Trust;
+use crate::vectors::World;
 
 /// Show what is in anything we sign or store, hop by hop, and say what was checked.
 ///
@@ -122,7 +123,13 @@ fn file(path: &Path, lens: &Lens) -> anyhow::Result<Sheet> {
     if let Ok(json) = serde_json::from_str::<Json>(text)
         && json.is_object()
     {
-        return vector(&json, lens);
+        // A case is looked at in its own state, at its own time.
+        let own = World::default().scene(path);
+        let own = own.map(|(trust, at)| Lens {
+            trust: Some(trust),
+            at,
+        });
+        return vector(&json, own.as_ref().unwrap_or(lens));
     }
     Ok(match object::decode(text.as_bytes()) {
         Some(decoded) => binary(&decoded, lens),

@@ -240,7 +240,7 @@ impl Cell {
                     text::short(&key.to_string())
                 )
             }
-            Self::Key(key, None) => format!("key {key}"),
+            Self::Key(key, None) => key.to_string(),
             Self::Number(number) => number.to_string(),
             Self::Time(at) => text::utc(*at),
             Self::Window(window, at) => {
@@ -248,6 +248,7 @@ impl Cell {
                 format!("{from} to {until}, {}", state(window, *at))
             }
             Self::Flag(flag) => if *flag { "yes" } else { "no" }.to_owned(),
+            Self::List(list) if list.is_empty() => "none".to_owned(),
             Self::List(list) => {
                 let shown: Vec<_> = list.iter().map(|text| text::visible(text)).collect();
                 shown.join(", ")
