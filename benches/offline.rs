@@ -50,7 +50,8 @@ fn main() {
         let (took, peak) = judge(&stream, folder.path());
         let rate = f64::from(count) / took.as_secs_f64();
         println!(
-            "verify, {count:>7} envelopes           {rate:>9.0} a second, {:.2} of bare, peak {peak} KiB",
+            "verify, {count:>7} envelopes           {rate:>9.0} a second, \
+             {:.2} of bare, peak {peak} KiB",
             rate / bare
         );
     }

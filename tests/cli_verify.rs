@@ -424,6 +424,28 @@ fn inspect_knows_everything_that_is_signed_or_stored() {
     }
 }
 
+/// OB-3: what somebody else wrote cannot reach the terminal as it is.
+#[test]
+fn inspect_escapes_what_others_chose() {
+    let bench = Bench::new();
+    let line = r#"{"v":1,"emitter":"al\u001b[31mice","run":"00","seq":0,"prev":"00","time":0,
+        "kind":"notice","topic":"t","text":"\u001b]0;x\u0007"}"#
+        .replace('\n', "");
+    let path = bench.write("records", format!("{line}\n{line}\n"));
+    let output = bench.run(&["inspect", &path, "--color", "never"], "");
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(
+        !text.contains('\u{1b}') && text.contains("\\u{1b}[31mice"),
+        "{text}"
+    );
+    let shown = json(&bench.run(&["inspect", &path, "--json"], ""));
+    assert_eq!(
+        (&shown["count"], &shown["misplaced"]),
+        (&2.into(), &1.into())
+    );
+}
+
 /// KE-4: a private key is named as such, and nothing of it is printed.
 #[test]
 fn inspect_shows_only_the_public_side_of_a_private_key() {

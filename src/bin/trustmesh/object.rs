@@ -32,18 +32,19 @@ pub fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The bytes that hexadecimal or base 64 text stands for; blanks around and line breaks within are
-/// no part of it.
+/// The bytes that hexadecimal or base 64 text stands for; blanks around it and line breaks within
+/// are no part of it.
 pub fn decode(text: &[u8]) -> Option<Bytes> {
     let text = text.trim_ascii();
-    if text.iter().any(u8::is_ascii_whitespace) {
-        let kept = text.iter().copied().filter(|b| !b.is_ascii_whitespace());
-        return decode_line(&kept.collect::<Vec<u8>>());
+    let breaks = |byte: &u8| matches!(byte, b'\n' | b'\r');
+    if text.iter().any(breaks) {
+        let kept: Vec<u8> = text.iter().copied().filter(|b| !breaks(b)).collect();
+        return decode_line(&kept);
     }
     decode_line(text)
 }
 
-/// [`decode`], for text without blanks.
+/// [`decode`], for text of one line.
 pub fn decode_line(text: &[u8]) -> Option<Bytes> {
     use data_encoding::BASE64;
     use data_encoding::BASE64_NOPAD;

@@ -16,6 +16,7 @@ use trustmesh::proto::trust::TrustState;
 use crate::cli::Global;
 use crate::failure::Failure;
 use crate::object;
+use crate::output::Output;
 use crate::setting::Setting;
 
 /// Which trust state to judge by.
@@ -50,13 +51,22 @@ impl Trust {
         }
     }
 
-    /// The trust state, where it only helps: `None` when none was named and none is in use.
-    pub fn load_if_there(&self, global: &Global) -> anyhow::Result<Option<Arc<TrustState>>> {
+    /// The trust state, where it only helps: `None` when none was named and none can be used.
+    pub fn load_if_there(
+        &self,
+        global: &Global,
+        output: &Output,
+    ) -> anyhow::Result<Option<Arc<TrustState>>> {
         let named = self.trust.is_some() || global.home.is_some() || self.pin.is_some();
         match self.load(global) {
             Ok(trust) => Ok(Some(trust)),
             Err(error) if named => Err(error),
-            Err(_) => Ok(None),
+            Err(error) => {
+                if Setting::of(global)?.path().exists() {
+                    output.note(format_args!("looking without the mesh in use: {error}"));
+                }
+                Ok(None)
+            }
         }
     }
 }

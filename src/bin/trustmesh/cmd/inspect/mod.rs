@@ -62,7 +62,7 @@ pub struct Inspect {
 
 pub fn run(args: &Inspect, global: &Global, output: &Output) -> Outcome {
     let lens = Lens {
-        trust: args.trust.load_if_there(global)?,
+        trust: args.trust.load_if_there(global, output)?,
         at: args.at.map_or_else(setting::now, Ok)?,
     };
     let path = Path::new(&args.object);

@@ -28,36 +28,49 @@ pub fn lines(text: &[u8]) -> Sheet {
         return Sheet::unreadable("audit records", text.len(), malformed(Malformed::NotText));
     };
     let mut records = Vec::new();
-    let mut broken = 0;
+    let mut misplaced = 0;
     let mut last: Option<(AuditRecord, String)> = None;
     for line in text_of.lines().filter(|line| !line.trim().is_empty()) {
         let Ok(record) = serde_json::from_str::<AuditRecord>(line) else {
             let why = malformed(Malformed::WrongType);
             return Sheet::unreadable("audit records", text.len(), why).list("records", records);
         };
-        let follows = last.as_ref().is_none_or(|(before, digest)| {
-            before.run != record.run || before.seq + 1 != record.seq || *digest == record.prev
-        });
-        broken += u64::from(!follows);
-        records.push(sheet(&record, follows));
+        let place = place(last.as_ref(), &record);
+        misplaced += u64::from(!matches!(place, "first" | "follows"));
+        records.push(sheet(&record, place));
         last = Some((record, Tag::AuditRecord.digest(line.as_bytes()).to_string()));
     }
     Sheet::new("audit records")
         .row("count", Cell::Number(records.len() as u64))
-        .row("broken links", Cell::Number(broken))
+        .row("misplaced", Cell::Number(misplaced))
         .list("records", records)
         .checked("form, hash chain between neighbours")
         .not_checked("who signed them: lines alone carry no signature")
 }
 
-fn sheet(record: &AuditRecord, follows: bool) -> Sheet {
+/// Where a record stands, after the one before it and the digest of its line.
+fn place(before: Option<&(AuditRecord, String)>, record: &AuditRecord) -> &'static str {
+    match before {
+        Some((last, digest)) if last.emitter == record.emitter && last.run == record.run => {
+            match record.seq.checked_sub(last.seq) {
+                Some(1) if *digest == record.prev => "follows",
+                Some(1) => "does not follow: its predecessor was changed",
+                Some(0) | None => "repeated or out of order",
+                Some(_) => "after a gap",
+            }
+        }
+        _ => "first",
+    }
+}
+
+fn sheet(record: &AuditRecord, place: &str) -> Sheet {
     let sheet = Sheet::new("record")
         .titled(format!("{} #{}", visible(&record.emitter), record.seq))
         .text("emitter", &record.emitter)
         .text("run", &record.run)
         .row("seq", Cell::Number(record.seq))
         .row("time", Cell::Time(Timestamp::from_millis(record.time)))
-        .row("follows", Cell::Flag(follows));
+        .text("place", place);
     match &record.event {
         AuditEvent::Decision(event) => {
             let allowed = event.class.is_none();

@@ -69,7 +69,8 @@ pub fn write_json(
         payload_len: judged.payload_len,
         not_checked: Names(judged.not_checked),
     };
-    serde_json::to_writer(&mut *out, &line)?;
+    // As an error of input and output, so that a reader who went away is known as one.
+    serde_json::to_writer(&mut *out, &line).map_err(std::io::Error::from)?;
     out.write_all(b"\n")?;
     Ok(())
 }
