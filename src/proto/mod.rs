@@ -1,5 +1,7 @@
 //! The protocol: pure, synchronous, deterministic.
 //!
+//! Its normative text is [`manual::protocol`](crate::manual::protocol); § is a section of it.
+//!
 //! Nothing here does I/O, reads a clock or draws a random number: `now` and randomness are handed
 //! in. The files build on each other in this order:
 //!
@@ -24,6 +26,7 @@
 //! receiving   bytes ──Verifier::verify──▶ Verdict ──record(AuditSlot)──▶ Result<VerifiedEnvelope, Refused>
 //!   inside    parse → route and time → known holders → VerifiedChain → NotRevoked
 //!             → Authentic<Claims> → content → Permitted → Fresh
+//! evidence    bytes ──Judge::judge──▶ Judgement, which is no VerifiedEnvelope and becomes none
 //! chains      bytes ──parse──▶ Chain ──verify(anchors, budget)──▶ VerifiedChain ──hold(key)──▶ Credential ──delegate──▶ Chain
 //! handshake   Initiator ─hello─▶ AwaitingConfirm ─confirm─▶ Session     Responder (stateless) ─confirm─▶ Session
 //! ```

@@ -1,5 +1,6 @@
 //! Messages and decisions, as people and programs read them.
 
+use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +14,9 @@ use trustmesh::proto::audit::DecisionEvent;
 use trustmesh::proto::audit::Word;
 use trustmesh::proto::chain::Chain;
 use trustmesh::proto::rejection::Class;
+use trustmesh::proto::rejection::PolicyDenied;
 use trustmesh::proto::rejection::Rejection;
+use trustmesh::proto::scope::Action;
 use trustmesh::proto::time::Timestamp;
 use trustmesh::proto::trust::TrustState;
 
@@ -26,16 +29,24 @@ use crate::output::Output;
 use crate::output::styled;
 use crate::text;
 
+/// The code of a request whose rule asks for a session.
+const NO_SESSION: u16 = Rejection::PolicyDenied {
+    reason: PolicyDenied::NoSession,
+}
+.code();
+
 /// Prints a verified message: who, what, and on whose authority.
 pub fn show_message(message: &Message, trust: &TrustState, output: &Output) -> anyhow::Result<()> {
     let verified = message.verified();
     let who = styled(NAME, message.sender());
     let payload = payload_text(&message.payload);
+    // An answer comes in where only this request waits: the subject says nothing to a person.
+    let what = match verified.claims().action {
+        Action::Serve => "answer",
+        _ => message.subject.as_str(),
+    };
     let verb = styled(GOOD, "verified");
-    output.line(format_args!(
-        "{verb} {} from {who}: {payload}",
-        message.subject
-    ))?;
+    output.line(format_args!("{verb} {what} from {who}: {payload}"))?;
     output.line(styled(
         DIM,
         format!("         {}", authority(verified.chain(), trust)),
@@ -130,18 +141,22 @@ pub fn show_refusal(record: &AuditRecord, output: &Output) -> anyhow::Result<()>
     let AuditEvent::Decision(decision) = &record.event else {
         return Ok(());
     };
-    if decision.verdict == Word::Deny {
-        output.line(refusal(decision))?;
-        if decision.class.as_deref() == Some(Class::NotYetValid.name()) {
-            let here = text::utc(Timestamp::from_millis(record.time));
-            let text = format!("         here it is {here}: one of the two clocks is off");
-            output.line(styled(DIM, text))?;
-        }
-        let code = decision.code.unwrap_or_default();
-        output.line(styled(DIM, format!("         trustmesh why {code}")))?;
-        output.object(decision)?;
+    if decision.verdict == Word::Allow {
+        return Ok(());
     }
-    Ok(())
+    output.line(refusal(decision))?;
+    if decision.class.as_deref() == Some(Class::NotYetValid.name()) {
+        let here = text::utc(Timestamp::from_millis(record.time));
+        let text = format!("         here it is {here}: one of the two clocks is off");
+        output.line(styled(DIM, text))?;
+    }
+    let next = match decision.code {
+        // The sender's client does so by itself and sends once more.
+        Some(NO_SESSION) => "the sender has to shake hands first".to_owned(),
+        code => format!("trustmesh why {}", code.unwrap_or_default()),
+    };
+    output.line(styled(DIM, format!("         {next}")))?;
+    output.object(decision)
 }
 
 fn refusal(decision: &DecisionEvent) -> String {
@@ -254,6 +269,15 @@ fn refusal_in(error: &(dyn std::error::Error + 'static)) -> Option<Rejection> {
     None
 }
 
+/// Ends a client whose command failed, so that what it recorded is not lost. Why the command
+/// failed says more than why its client could not end well.
+pub async fn ended<T>(client: &Client, outcome: anyhow::Result<T>) -> anyhow::Result<T> {
+    if outcome.is_err() {
+        let _ = finish(client).await;
+    }
+    outcome
+}
+
 /// Ends a client so that nothing it sent or recorded is lost.
 pub async fn finish(client: &Client) -> anyhow::Result<()> {
     client.flush().await?;
@@ -262,23 +286,34 @@ pub async fn finish(client: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Completes when the process is asked to end.
-pub async fn asked_to_end() {
+/// Completes when the process is asked to end. From the call on, not only from the first poll,
+/// being asked does not end it at once.
+pub fn asked_to_end() -> impl Future<Output = ()> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::SignalKind;
         use tokio::signal::unix::signal;
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
+        let signals = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
+        async move {
+            let mut waits = Vec::new();
+            for signal in signals.into_iter().flatten() {
+                waits.push(Box::pin(async {
+                    let mut signal = signal;
+                    signal.recv().await
+                }));
             }
-            return;
+            if waits.is_empty() {
+                // Without a way to be asked, only the other conditions end it.
+                std::future::pending::<()>().await;
+            }
+            futures_util::future::select_all(waits).await;
         }
     }
-    if tokio::signal::ctrl_c().await.is_err() {
-        // Without a way to be asked, only the other conditions end it.
-        std::future::pending::<()>().await;
+    #[cfg(not(unix))]
+    async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 

@@ -6,7 +6,9 @@ use clap::Args;
 use clap::Subcommand;
 use futures_util::StreamExt as _;
 use trustmesh::AuditOptions;
+use trustmesh::Client;
 use trustmesh::Denied;
+use trustmesh::Identity;
 use trustmesh::audit::AuditItem;
 use trustmesh::proto::audit::AuditEvent;
 use trustmesh::proto::audit::AuditRecord;
@@ -85,28 +87,33 @@ fn pattern(text: &str) -> Result<SubjectPattern, String> {
 pub async fn run(command: Audit, global: &Global, output: &Output) -> Outcome {
     let Audit::Tail(args) = command;
     let setting = Setting::of(global)?;
-    // A reader decides nothing about messages, so it has nothing to publish.
     let (identity, client) = setting.connect(AuditOptions::default(), output).await?;
-    let items = trustmesh::audit::subscribe(&client).await;
+    let read = tail(&args, &identity, &client, output).await;
+    traffic::ended(&client, read).await
+}
+
+async fn tail(args: &Tail, identity: &Identity, client: &Client, output: &Output) -> Outcome {
+    let items = trustmesh::audit::subscribe(client).await;
     let asked = || "sub trustmesh.audit.*".to_owned();
-    let mut items = items.map_err(|error| traffic::explain(error, asked(), &identity))?;
+    let mut items = items.map_err(|error| traffic::explain(error, asked(), identity))?;
+    client.flush().await?;
+    let end = traffic::asked_to_end();
+    tokio::pin!(end);
     output.note(format_args!("reading the audit as {}", client.id()));
     let timeout = traffic::after(args.timeout);
     tokio::pin!(timeout);
-    let end = traffic::asked_to_end();
-    tokio::pin!(end);
     let (mut seen, mut code) = (0, OK);
     while args.count.is_none_or(|count| seen < count) {
         tokio::select! {
             item = items.next() => {
                 let Some(item) = item else { break };
-                seen += u64::from(show(&item, &args, &mut code, output)?);
+                seen += u64::from(show(&item, args, &mut code, output)?);
             }
             () = &mut timeout => break,
             () = &mut end => break,
         }
     }
-    client.drain().await?;
+    traffic::finish(client).await?;
     match (code, args.count) {
         (OK, Some(count)) if seen < count => {
             let text = format!("{seen} records came in time");

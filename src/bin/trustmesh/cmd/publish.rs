@@ -4,6 +4,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytes::Bytes;
 use clap::Args;
 use trustmesh::AuditOptions;
 use trustmesh::Client;
@@ -80,16 +81,27 @@ pub async fn run(args: &Pub, global: &Global, output: &Output) -> Outcome {
     }
     let payload = traffic::payload(args.payload.as_deref().unwrap_or("-"))?;
     let (identity, client) = setting.connect(AuditOptions::default(), output).await?;
+    let sent = send(args, payload, &identity, &client, output).await;
+    traffic::ended(&client, sent).await
+}
+
+async fn send(
+    args: &Pub,
+    payload: Bytes,
+    identity: &Identity,
+    client: &Client,
+    output: &Output,
+) -> Outcome {
     let length = payload.len();
     let draft = client.compose(args.subject.clone()).payload(payload);
-    let draft = args.envelope.put_on(draft, &identity)?;
+    let draft = args.envelope.put_on(draft, identity)?;
     let asked = args.envelope.asked("pub", &args.subject);
     draft
         .publish()
         .await
-        .map_err(|error| traffic::explain(error, asked, &identity))?;
-    traffic::finish(&client).await?;
-    said(&args.subject, length, &client, output)
+        .map_err(|error| traffic::explain(error, asked, identity))?;
+    traffic::finish(client).await?;
+    said(&args.subject, length, client, output)
 }
 
 fn said(subject: &str, length: usize, client: &Client, output: &Output) -> Outcome {

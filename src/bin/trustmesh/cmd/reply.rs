@@ -6,6 +6,8 @@ use bytes::Bytes;
 use clap::Args;
 use tokio::sync::mpsc;
 use trustmesh::AuditOptions;
+use trustmesh::Client;
+use trustmesh::Identity;
 use trustmesh::Message;
 
 use super::OK;
@@ -46,6 +48,11 @@ pub async fn run(args: &Reply, global: &Global, output: &Output) -> Outcome {
     pattern(&args.pattern)?;
     args.queue.as_deref().map_or(Ok(()), group)?;
     let (identity, client) = setting.connect(AuditOptions::default(), output).await?;
+    let answered = answer(args, &identity, &client, output).await;
+    traffic::ended(&client, answered).await
+}
+
+async fn answer(args: &Reply, identity: &Identity, client: &Client, output: &Output) -> Outcome {
     let mut decisions = client.audit();
     let (requests, mut seen) = mpsc::channel(64);
     let fixed = args
@@ -70,15 +77,15 @@ pub async fn run(args: &Reply, global: &Global, output: &Output) -> Outcome {
         None => client.serve(args.pattern.clone(), answer).await,
     };
     let asked = format!("sub+serve {}", args.pattern);
-    let service = service.map_err(|error| traffic::explain(error, asked, &identity))?;
+    let service = service.map_err(|error| traffic::explain(error, asked, identity))?;
     client.flush().await?;
+    let end = traffic::asked_to_end();
+    tokio::pin!(end);
     output.note(format_args!(
         "answering on {} as {}",
         args.pattern,
         client.id()
     ));
-    let end = traffic::asked_to_end();
-    tokio::pin!(end);
     let mut count = 0;
     while args.count.is_none_or(|most| count < most) {
         tokio::select! {
@@ -96,6 +103,6 @@ pub async fn run(args: &Reply, global: &Global, output: &Output) -> Outcome {
     }
     // Answers that are being made are finished first.
     service.stop().await;
-    traffic::finish(&client).await?;
+    traffic::finish(client).await?;
     Ok(OK)
 }

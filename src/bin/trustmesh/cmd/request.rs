@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use clap::Args;
 use trustmesh::AuditOptions;
+use trustmesh::Client;
+use trustmesh::Identity;
 use trustmesh::bus::RequestErrorKind;
 
 use super::OK;
@@ -43,9 +46,20 @@ pub async fn run(args: &Request, global: &Global, output: &Output) -> Outcome {
     concrete(&args.subject)?;
     let payload = traffic::payload(&args.payload)?;
     let (identity, client) = setting.connect(AuditOptions::default(), output).await?;
+    let answered = ask(args, payload, &identity, &client, output).await;
+    traffic::ended(&client, answered).await
+}
+
+async fn ask(
+    args: &Request,
+    payload: Bytes,
+    identity: &Identity,
+    client: &Client,
+    output: &Output,
+) -> Outcome {
     let mut decisions = client.audit();
     let draft = client.compose(args.subject.clone()).payload(payload);
-    let draft = args.envelope.put_on(draft, &identity)?;
+    let draft = args.envelope.put_on(draft, identity)?;
     let answer = draft.timeout(Some(args.timeout)).request().await;
     client.flush_audit().await;
     // Answers that were refused are no result, but they explain a missing one.
@@ -59,9 +73,9 @@ pub async fn run(args: &Request, global: &Global, output: &Output) -> Outcome {
                 .next(format!("trustmesh reply {} ANSWER", args.subject))
                 .into()
         }
-        _ => traffic::explain(error, asked, &identity),
+        _ => traffic::explain(error, asked, identity),
     })?;
     traffic::show_message(&answer, &identity.trust().current(), output)?;
-    traffic::finish(&client).await?;
+    traffic::finish(client).await?;
     Ok(OK)
 }

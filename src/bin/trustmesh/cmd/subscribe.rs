@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::Args;
 use futures_util::StreamExt as _;
 use trustmesh::AuditOptions;
+use trustmesh::Client;
+use trustmesh::Identity;
 use trustmesh::Subject;
 use trustmesh::bus::Bus as _;
 use trustmesh::bus::BusSubscriber;
@@ -52,6 +54,17 @@ pub async fn run(args: &Sub, global: &Global, output: &Output) -> Outcome {
     pattern(&args.pattern)?;
     args.queue.as_deref().map_or(Ok(()), group)?;
     let (identity, client) = setting.connect(AuditOptions::default(), output).await?;
+    let listened = listen(args, &setting, &identity, &client, output).await;
+    traffic::ended(&client, listened).await
+}
+
+async fn listen(
+    args: &Sub,
+    setting: &Setting,
+    identity: &Identity,
+    client: &Client,
+    output: &Output,
+) -> Outcome {
     let mut decisions = client.audit();
     let asked = || format!("sub {}", args.pattern);
     let messages = match &args.queue {
@@ -62,12 +75,14 @@ pub async fn run(args: &Sub, global: &Global, output: &Output) -> Outcome {
         }
         None => client.subscribe(args.pattern.clone()).await,
     };
-    let mut messages = messages.map_err(|e| traffic::explain(e, asked(), &identity))?;
+    let mut messages = messages.map_err(|e| traffic::explain(e, asked(), identity))?;
     let mut recorder = match &args.save {
-        Some(directory) => Some(Recorder::start(&setting, &args.pattern, directory).await?),
+        Some(directory) => Some(Recorder::start(setting, &args.pattern, directory).await?),
         None => None,
     };
     client.flush().await?;
+    let end = traffic::asked_to_end();
+    tokio::pin!(end);
     output.note(format_args!(
         "listening on {} as {}",
         args.pattern,
@@ -75,8 +90,6 @@ pub async fn run(args: &Sub, global: &Global, output: &Output) -> Outcome {
     ));
     let timeout = traffic::after(args.timeout);
     tokio::pin!(timeout);
-    let end = traffic::asked_to_end();
-    tokio::pin!(end);
     let trust = identity.trust();
     let mut seen = 0;
     let mut code = OK;
@@ -106,7 +119,7 @@ pub async fn run(args: &Sub, global: &Global, output: &Output) -> Outcome {
     while let Some(record) = decisions.try_next() {
         traffic::show_refusal(&record, output)?;
     }
-    traffic::finish(&client).await?;
+    traffic::finish(client).await?;
     if code == UNREACHABLE {
         let text = format!("{seen} verified messages came in time");
         return Err(Failure::unreachable(text).next("trustmesh check").into());
