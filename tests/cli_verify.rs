@@ -428,9 +428,10 @@ fn inspect_knows_everything_that_is_signed_or_stored() {
 #[test]
 fn inspect_escapes_what_others_chose() {
     let bench = Bench::new();
-    let line = r#"{"v":1,"emitter":"al\u001b[31mice","run":"00","seq":0,"prev":"00","time":0,
-        "kind":"notice","topic":"t","text":"\u001b]0;x\u0007"}"#
-        .replace('\n', "");
+    let line = concat!(
+        r#"{"v":1,"emitter":"al\u001b[31mice","run":"00","seq":0,"prev":"00","time":0,"#,
+        r#""kind":"notice","topic":"t","text":"\u001b]0;x\u0007"}"#
+    );
     let path = bench.write("records", format!("{line}\n{line}\n"));
     let output = bench.run(&["inspect", &path, "--color", "never"], "");
     assert_eq!(code(&output), 0, "{}", stderr(&output));
