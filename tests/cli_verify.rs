@@ -524,8 +524,15 @@ fn every_help_ends_with_two_examples() {
             .output()
             .unwrap();
         let text = stdout(&output);
-        let examples = text.split_once("Examples:").expect("there are examples").1;
-        let shown = examples.matches(&format!("  trustmesh {command} ")).count();
-        assert_eq!(shown, 2, "{text}");
+        let examples = text
+            .split_once("Examples:\n")
+            .expect("there are examples")
+            .1;
+        let own = format!("  trustmesh {command} ");
+        assert_eq!(examples.trim_end().lines().count(), 2, "{text}");
+        assert!(
+            examples.lines().all(|line| line.starts_with(&own)),
+            "{text}"
+        );
     }
 }
