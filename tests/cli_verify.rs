@@ -428,9 +428,10 @@ fn inspect_knows_everything_that_is_signed_or_stored() {
 #[test]
 fn inspect_escapes_what_others_chose() {
     let bench = Bench::new();
-    let line = r#"{"v":1,"emitter":"al\u001b[31mice","run":"00","seq":0,"prev":"00","time":0,
-        "kind":"notice","topic":"t","text":"\u001b]0;x\u0007"}"#
-        .replace('\n', "");
+    let line = concat!(
+        r#"{"v":1,"emitter":"al\u001b[31mice","run":"00","seq":0,"prev":"00","time":0,"#,
+        r#""kind":"notice","topic":"t","text":"\u001b]0;x\u0007"}"#
+    );
     let path = bench.write("records", format!("{line}\n{line}\n"));
     let output = bench.run(&["inspect", &path, "--color", "never"], "");
     assert_eq!(code(&output), 0, "{}", stderr(&output));
@@ -523,8 +524,15 @@ fn every_help_ends_with_two_examples() {
             .output()
             .unwrap();
         let text = stdout(&output);
-        let examples = text.split_once("Examples:").expect("there are examples").1;
-        let shown = examples.matches(&format!("  trustmesh {command} ")).count();
-        assert_eq!(shown, 2, "{text}");
+        let examples = text
+            .split_once("Examples:\n")
+            .expect("there are examples")
+            .1;
+        let own = format!("  trustmesh {command} ");
+        assert_eq!(examples.trim_end().lines().count(), 2, "{text}");
+        assert!(
+            examples.lines().all(|line| line.starts_with(&own)),
+            "{text}"
+        );
     }
 }

@@ -377,7 +377,7 @@ pub struct AuditRecord {
 impl AuditRecord {
     /// Reads a line, without its line break. A record has one encoding, so that two readers cannot
     /// take one line for different things: any other spelling is none.
-    fn parse(line: &str) -> Option<Self> {
+    pub fn parse(line: &str) -> Option<Self> {
         let record: Self = serde_json::from_str(line).ok()?;
         (record.line() == line).then_some(record)
     }

@@ -528,6 +528,9 @@ impl EnvelopeDraft {
         if self.grants.len() > GRANTS_MAX {
             return too_large(GRANTS_MAX);
         }
+        if self.grants.iter().any(|grant| grant.len() > CHAIN_MAX) {
+            return too_large(CHAIN_MAX);
+        }
         if self.grants.iter().map(Bytes::len).sum::<usize>() > GRANTS_BYTES_MAX {
             return too_large(GRANTS_BYTES_MAX);
         }

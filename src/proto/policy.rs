@@ -836,12 +836,8 @@ impl Names {
             agents.ids.insert(id);
         }
         for text in self.keys {
-            let key = data_encoding::HEXLOWER_PERMISSIVE
-                .decode(text.as_bytes())
-                .ok()
-                .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
-                .ok_or(InvalidPolicy::Agent(text))?;
-            agents.keys.insert(KeyBytes(key));
+            let key = KeyBytes::from_hex(&text).map_err(|_| InvalidPolicy::Agent(text))?;
+            agents.keys.insert(key);
         }
         Ok(agents)
     }

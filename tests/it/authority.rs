@@ -75,3 +75,17 @@ fn a_blocked_or_revoked_key_gets_no_new_name() {
 fn an_all_zero_seed_is_no_key() {
     assert!(SigningKey::from_seed(&[0; 32]).is_err());
 }
+
+/// What cannot be granted leaves nobody enrolled, so that a second try finds the id free.
+#[test]
+fn a_grant_that_is_refused_enrols_nobody() {
+    let mut mesh = Authority::dev("again").unwrap();
+    assert!(mesh.agent("alice", ["publish:a"]).is_err());
+    let brief = r#"{ "ttl": { "grant_ms": 1000 }, "rules": [] }"#;
+    let open = r#"{ "rules": [] }"#;
+    mesh.set_policy(Policy::from_json(brief).unwrap()).unwrap();
+    let refused = mesh.agent("alice", ["pub:a"]).unwrap_err();
+    assert!(matches!(refused, AuthorityError::Refused(_)), "{refused}");
+    mesh.set_policy(Policy::from_json(open).unwrap()).unwrap();
+    mesh.agent("alice", ["pub:a"]).unwrap();
+}

@@ -246,11 +246,13 @@ impl Authority {
         capabilities: impl IntoIterator<Item = S>,
     ) -> Result<Identity, AuthorityError> {
         let id = AgentId::parse(id)?;
+        let scope = Scope::parse(capabilities)?;
         let key = Arc::new(SigningKey::generate()?);
         let certificate = self.enrol(&id, &key)?;
-        let scope = Scope::parse(capabilities)?;
         let ttl = Duration::from_millis(ROOT_GRANT_TTL_MS - BACKDATE_MS);
-        let grant = self.grant(&key.public().bytes(), scope, DEPTH_DEFAULT, ttl)?;
+        let grant = self.grant(&key.public().bytes(), scope, DEPTH_DEFAULT, ttl);
+        // An agent without a grant would only be in the way of a second try.
+        let grant = grant.inspect_err(|_| drop(self.agents.remove(&id)))?;
         let trust = self.publish()?;
         Ok(Identity::fresh(id, key, certificate, grant, trust))
     }

@@ -16,7 +16,7 @@ use crate::output::Output;
 use crate::output::styled;
 use crate::output::table;
 
-/// Explain a refusal: what it means, where it comes from, what to do. Without one, list them.
+/// Explain a refusal: what it means, where it comes from, what to do; without one, list them
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   trustmesh why 1502

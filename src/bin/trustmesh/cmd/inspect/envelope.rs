@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use trustmesh::proto::audit::AuditReader;
+use trustmesh::proto::chain::Chain;
 use trustmesh::proto::envelope::Claims;
 use trustmesh::proto::envelope::UnverifiedEnvelope;
 use trustmesh::proto::names::PAYLOAD_AUDIT;
@@ -74,6 +75,8 @@ fn header(parsed: &UnverifiedEnvelope, lens: &Lens) -> Sheet {
     let extensions = &claims.extensions;
     let text = |bytes: &Bytes| Cell::Text(String::from_utf8_lossy(bytes).into_owned());
     let id = |id: &dyn ToString| Cell::Text(id.to_string());
+    let under = Chain::parse(parsed.chain().clone()).ok();
+    let sender = under.map(|chain| chain.leaf().holder());
     let payload_type = Some(&claims.payload_type).filter(|kind| !kind.is_empty());
     Sheet::new("envelope")
         .titled(format!(
@@ -82,6 +85,7 @@ fn header(parsed: &UnverifiedEnvelope, lens: &Lens) -> Sheet {
             claims.subject
         ))
         .text("id", parsed.id())
+        .maybe("sender", sender.map(|key| lens.key(key)))
         .text("action", claims.action.name())
         .text("subject", &claims.subject)
         .maybe("reply", claims.reply.as_ref().map(|reply| id(reply)))

@@ -38,18 +38,19 @@ use crate::text;
 use crate::trust::Trust;
 use crate::vectors::World;
 
-/// Show what is in anything we sign or store, hop by hop, and say what was checked.
-///
-/// OBJECT is a file, a mesh directory, - for standard input, or the object itself in hexadecimal,
-/// base 64 or as key text: envelope, chain, certificate, trust file, handshake frame, audit
-/// records, public or private key, test vector.
+/// Show what is in anything we sign or store, hop by hop, and say what was checked
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:
-  trustmesh inspect message.bin --trust /srv/shop
-  trustmesh inspect /srv/shop/agents/planner/grant.chain --json
+#[command(after_help = "\
+OBJECT is a file, a mesh directory, - for standard input, or the object itself in hexadecimal,
+base 64 or as key text: envelope, chain, certificate, trust file, handshake frame, audit records,
+public or private key, test vector. Payloads and private keys are never printed.
 
 It looks, and does not judge: the exit code is 0 for whatever can be read, and that of the class
-for what cannot. trustmesh verify judges. Payloads and private keys are never printed.")]
+for what cannot. trustmesh verify judges.
+
+Examples:
+  trustmesh inspect message.bin --trust /srv/shop
+  trustmesh inspect /srv/shop/agents/planner/grant.chain --json")]
 pub struct Inspect {
     /// What to look at.
     object: String,

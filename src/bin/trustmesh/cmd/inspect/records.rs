@@ -15,7 +15,7 @@ use crate::text::visible;
 /// Whether a text begins with an audit record.
 pub fn are_records(text: &str) -> bool {
     let first = text.lines().next().unwrap_or_default();
-    serde_json::from_str::<AuditRecord>(first).is_ok()
+    AuditRecord::parse(first).is_some()
 }
 
 /// Records of audit, a line each, and whether each follows from the one before.
@@ -31,7 +31,7 @@ pub fn lines(text: &[u8]) -> Sheet {
     let mut misplaced = 0;
     let mut last: Option<(AuditRecord, String)> = None;
     for line in text_of.lines().filter(|line| !line.trim().is_empty()) {
-        let Ok(record) = serde_json::from_str::<AuditRecord>(line) else {
+        let Some(record) = AuditRecord::parse(line) else {
             let why = malformed(Malformed::WrongType);
             return Sheet::unreadable("audit records", text.len(), why).list("records", records);
         };

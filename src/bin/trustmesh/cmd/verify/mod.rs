@@ -21,21 +21,22 @@ use crate::setting;
 use crate::text;
 use crate::trust::Trust;
 
-/// Judge envelopes offline: every signature, every hop, registry, revocation, scope, policy, time.
-///
-/// An INPUT is a file with one envelope (binary, hexadecimal or base 64), a file with one a line,
-/// a test vector (.json) or a folder of them. Nothing, or -, is standard input: one envelope a
-/// line, or {"bytes": HEX, "subject": …, "at": …, "request": HEX}.
-///
-/// What only the receiver knows is not checked, and named: whether it was delivered there, the
-/// audience, the receiver's own authority, replays, sessions and rates.
+/// Judge envelopes offline: every signature, every hop, registry, revocation, scope, policy, time
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:
-  trustmesh verify message.bin --trust /srv/shop --at 2026-11-25T08:00:00Z
-  trustmesh verify tests/vectors --json
+#[command(after_help = "\
+An INPUT is a file with one envelope (binary, hexadecimal or base 64) or one a line, a test vector
+(.json), or a folder of vectors. Nothing, or -, is standard input: one envelope a line, or
+{\"bytes\": HEX, \"subject\": …, \"at\": …, \"request\": HEX}. An answer is judged beside its request.
 
-An answer is judged beside its request: --request FILE. Exit codes: 0 accepted or as expected,
-1 expectations not met, 2 nothing to judge, 10 to 19 the class of the first refusal.")]
+What only the receiver knows is not checked, and named: whether it was delivered there, the
+audience, the receiver's own authority, replays, sessions and rates.
+
+Exit codes: 0 accepted, or as expected; 1 expectations not met; 2 nothing to judge; 10 to 19 the
+class of the first refusal.
+
+Examples:
+  trustmesh verify message.bin --trust /srv/shop --at 2026-11-25T08:00:00Z
+  trustmesh verify tests/vectors --json")]
 pub struct Verify {
     /// What to judge.
     #[arg(value_name = "INPUT")]
