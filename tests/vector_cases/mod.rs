@@ -9,10 +9,15 @@ pub mod run;
 mod chain;
 mod content;
 mod extension;
+mod flips;
 mod frame;
+mod fresh;
 mod header;
 mod link;
+mod reply;
+mod route;
 mod scope;
+mod tags;
 mod time;
 
 use std::collections::BTreeMap;
@@ -225,6 +230,11 @@ pub fn expectation(claim: Claim, facts: Vec<(&'static str, Json)>) -> Json {
 type Theme = fn(&mut Book);
 
 const THEMES: &[(&str, Theme)] = &[
+    ("route", route::write),
+    ("reply", reply::write),
+    ("fresh", fresh::write),
+    ("tags", tags::write),
+    ("flips", flips::write),
     ("frame", frame::write),
     ("header", header::write),
     ("extension", extension::write),
