@@ -14,9 +14,12 @@ mod frame;
 mod fresh;
 mod header;
 mod link;
+mod order;
+mod policy;
 mod reply;
 mod route;
 mod scope;
+mod standing;
 mod tags;
 mod time;
 
@@ -243,4 +246,7 @@ const THEMES: &[(&str, Theme)] = &[
     ("chain", chain::write),
     ("scope", scope::write),
     ("time", time::write),
+    ("standing", standing::write),
+    ("policy", policy::write),
+    ("order", order::write),
 ];

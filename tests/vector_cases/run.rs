@@ -409,7 +409,7 @@ fn verified(chain: &Json, trust: &TrustState) -> VerifiedChain {
 fn secret_of(holder: &KeyBytes) -> Arc<SigningKey> {
     let names = [
         "alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy",
-        "mallory", "kim",
+        "mallory", "kim", "leo", "mia", "nick", "olga", "pete",
     ];
     let found = names
         .map(Party::named)
