@@ -52,7 +52,6 @@ fn every_vector_holds() {
 /// Every class and reason is expected by some vector, or excused with the reason why bytes, state
 /// and time cannot bring it about.
 #[test]
-#[ignore = "not every theme is written yet"]
 fn every_code_has_a_vector_or_an_excuse() {
     let mut seen: BTreeMap<u16, usize> = BTreeMap::new();
     for code in Book::get().codes() {

@@ -6,22 +6,29 @@ pub mod json;
 pub mod play;
 pub mod run;
 
+mod audit;
+mod certificate;
 mod chain;
 mod content;
 mod extension;
+mod files;
 mod flips;
 mod frame;
 mod fresh;
+mod handshake;
 mod header;
 mod link;
 mod order;
 mod policy;
 mod reply;
+mod root;
 mod route;
 mod scope;
 mod standing;
+mod subjects;
 mod tags;
 mod time;
+mod vault;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -249,4 +256,10 @@ const THEMES: &[(&str, Theme)] = &[
     ("standing", standing::write),
     ("policy", policy::write),
     ("order", order::write),
+    ("root", root::write),
+    ("certificate", certificate::write),
+    ("files", files::write),
+    ("handshake", handshake::write),
+    ("audit", audit::write),
+    ("subjects", subjects::write),
 ];
