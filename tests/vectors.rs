@@ -21,6 +21,7 @@ use trustmesh::proto::rejection::Class;
 
 use vector_cases::Book;
 use vector_cases::codes;
+use vector_cases::conformance;
 use vector_cases::folder;
 use vector_cases::run;
 
@@ -82,4 +83,29 @@ fn every_group_has_accepted_cases() {
             "{group} accepts nothing"
         );
     }
+}
+
+/// Each obligation of the text has one id, and each id is shown by a vector or a test that exists.
+#[test]
+fn every_requirement_is_shown() {
+    let text = conformance::protocol();
+    let requirements = conformance::requirements(&text);
+    let mut faults = conformance::faults_of_text(&text);
+    faults.extend(conformance::faults_of_vectors(Book::get(), &requirements));
+    faults.extend(conformance::faults_of_tests(&requirements));
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// The table of what shows what is up to date.
+#[test]
+fn the_conformance_table_is_current() {
+    let requirements = conformance::requirements(&conformance::protocol());
+    let table = conformance::table(Book::get(), &requirements);
+    let path = "docs/conformance.md";
+    let fault = folder::difference(&folder::below(path), path, &table);
+    assert!(
+        fault.is_none(),
+        "{fault:?}; to write it again: {}",
+        folder::COMMAND
+    );
 }

@@ -93,7 +93,7 @@ fn fields(book: &mut Book) {
             honest().body.at(&[index]).clone()
         };
         for (kind, value) in base.other_types() {
-            let skipped = matches!(kind, "float" | "ext" | "map" | "bool" | "list");
+            let skipped = !matches!(kind, "nil" | "text" | "bin");
             if !usable(kind) || skipped || (*field == "prev" && kind == "nil") {
                 continue;
             }

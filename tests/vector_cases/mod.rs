@@ -1,6 +1,8 @@
 //! The cases of the test vectors, a file per theme, and the book they are written into.
 
 pub mod codes;
+pub mod conformance;
+pub mod covers;
 pub mod folder;
 pub mod json;
 pub mod play;
@@ -24,6 +26,7 @@ mod reply;
 mod root;
 mod route;
 mod scope;
+mod signature;
 mod standing;
 mod subjects;
 mod tags;
@@ -31,6 +34,7 @@ mod time;
 mod vault;
 
 use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use trustmesh::proto::rejection::Class;
@@ -113,6 +117,7 @@ impl State {
 pub struct Book {
     pub cases: Vec<Case>,
     states: BTreeMap<String, State>,
+    paths: HashSet<String>,
     group: &'static str,
 }
 
@@ -167,7 +172,7 @@ impl Book {
         let path = format!("{}/{name}", self.group);
         let play = forge::named(&path, make);
         assert!(
-            self.cases.iter().all(|case| case.path() != path),
+            self.paths.insert(path.clone()),
             "two cases are called {path}"
         );
         assert!(
@@ -201,7 +206,8 @@ impl Book {
             .iter()
             .map(|(name, state)| (format!("states/{name}.json"), state.json().file()));
         let cases = self.cases.iter().map(|case| {
-            let covers = Json::List(Vec::new());
+            let covers = covers::of(case).into_iter().map(words);
+            let covers = Json::List(covers.collect());
             let mut fields = vec![
                 ("about", words(&case.about)),
                 ("covers", covers),
@@ -249,6 +255,7 @@ const THEMES: &[(&str, Theme)] = &[
     ("header", header::write),
     ("extension", extension::write),
     ("content", content::write),
+    ("signature", signature::write),
     ("link", link::write),
     ("chain", chain::write),
     ("scope", scope::write),

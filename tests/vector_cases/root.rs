@@ -324,7 +324,7 @@ fn fields(book: &mut Book) {
         );
         let kinds = vault::root().body.at(&[index]).other_types();
         for (kind, value) in kinds.into_iter().filter(|(kind, _)| usable(kind)) {
-            if matches!(kind, "float" | "ext" | "bool") {
+            if !matches!(kind, "nil" | "text" | "bin") {
                 continue;
             }
             let vault = with_root(|f| f.set(&[index], value));

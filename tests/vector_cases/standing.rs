@@ -77,7 +77,8 @@ pub fn write(book: &mut Book) {
         ("agent-blocked", "pete", BLOCKED_AGENT),
     ];
     for (name, who, code) in rows {
-        for hop in 0..9_u8 {
+        let windows = matches!(code, EXPIRED | NOT_YET_VALID);
+        for hop in (0..9_u8).filter(|hop| !windows || hop % 4 == 0) {
             let mut holders = NINE;
             holders[usize::from(hop)] = who;
             let about = format!("One holder of nine: {name}");

@@ -53,23 +53,27 @@ pub fn write(book: &mut Book) {
 
 /// The envelope's own bounds are both inclusive.
 fn envelope(book: &mut Book) {
-    for skew in [0, 1, 5_000, 10_000] {
-        for ttl in [1, 10_000, 120_000] {
-            let rows = [
-                ("first", NOW - skew, Allow),
-                ("early", NOW - skew - 1, deny(NOT_YET_VALID)),
-                ("last", NOW + ttl + skew, Allow),
-                ("late", NOW + ttl + skew + 1, deny(EXPIRED)),
-            ];
-            for (name, now, claim) in rows {
-                let name = format!("envelope-{name}-ttl-{ttl}-skew-{skew}");
-                let about = "An envelope holds from iat - skew to iat + ttl + skew, both included";
-                book.case(&name, about, claim, || {
-                    Play::message(&event().set(TTL, Value::Uint(ttl)))
-                        .at(now)
-                        .skew(skew)
-                });
-            }
+    for (skew, ttl) in [
+        (0, 1),
+        (0, 10_000),
+        (1, 1),
+        (5_000, 10_000),
+        (10_000, 120_000),
+    ] {
+        let rows = [
+            ("first", NOW - skew, Allow),
+            ("early", NOW - skew - 1, deny(NOT_YET_VALID)),
+            ("last", NOW + ttl + skew, Allow),
+            ("late", NOW + ttl + skew + 1, deny(EXPIRED)),
+        ];
+        for (name, now, claim) in rows {
+            let name = format!("envelope-{name}-ttl-{ttl}-skew-{skew}");
+            let about = "An envelope holds from iat - skew to iat + ttl + skew, both included";
+            book.case(&name, about, claim, || {
+                Play::message(&event().set(TTL, Value::Uint(ttl)))
+                    .at(now)
+                    .skew(skew)
+            });
         }
     }
     let about = "A clock near the end of time wraps nowhere";
@@ -159,7 +163,7 @@ fn files(book: &mut Book) {
             &mesh,
         );
         for (name, now, skew, claim) in bounds(deny(code), deny(code)) {
-            if skew == 10_000 {
+            if skew != 5_000 {
                 continue;
             }
             let about = format!("Nothing is accepted while the {file} file does not hold");
