@@ -21,28 +21,24 @@
 //!
 //! ```
 //! use futures_util::StreamExt as _;
-//! use trustmesh::ConnectOptions;
-//! use trustmesh::bus::memory::MemoryBus;
-//! use trustmesh::services::authority::Authority;
+//! use trustmesh::{ConnectOptions, bus::memory::MemoryBus, services::authority::Authority};
 //!
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! // A mesh for development: all its keys live in this process.
-//! let mut mesh = Authority::dev("demo")?;
-//! let planner = mesh.agent("planner", ["pub:tasks.>"])?;
-//! let worker = mesh.agent("worker", ["sub:tasks.>"])?;
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let mut mesh = Authority::dev("demo")?;                        // a mesh that trusts itself
+//!     let planner = mesh.agent("planner", ["pub:tasks.>"])?;         // who may do what
+//!     let worker = mesh.agent("worker", ["sub:tasks.>"])?;
 //!
-//! // In process here; `.connect("127.0.0.1:4222")` for NATS.
-//! let bus = MemoryBus::new();
-//! let planner = ConnectOptions::new(planner).connect_bus(bus.connect()).await?;
-//! let worker = ConnectOptions::new(worker).connect_bus(bus.connect()).await?;
+//!     let bus = MemoryBus::new();                                    // or .connect("127.0.0.1:4222")
+//!     let planner = ConnectOptions::new(planner).connect_bus(bus.connect()).await?;
+//!     let worker = ConnectOptions::new(worker).connect_bus(bus.connect()).await?;
 //!
-//! let mut tasks = worker.subscribe("tasks.>").await?;
-//! planner.publish("tasks.index", "docs/".into()).await?;
-//! let task = tasks.next().await.ok_or("the stream ended")?;
-//! assert_eq!(task.sender().as_str(), "planner");
-//! # Ok(())
-//! # }
+//!     let mut tasks = worker.subscribe("tasks.>").await?;
+//!     planner.publish("tasks.index", "docs/".into()).await?;
+//!     let task = tasks.next().await.ok_or("closed")?;                // verified, or it would not be here
+//!     println!("{} asks for {:?}", task.sender(), task.payload);
+//!     Ok(())
+//! }
 //! ```
 //!
 //! # Map
@@ -56,7 +52,7 @@
 //! | [`client`] | a running participant: the swap-in client |
 //! | [`services`] | what runs beside agents: the authority of a mesh |
 //!
-//! [`audit`] reads a mesh's audit from outside. Holding a value tells you something: each type that
+//! [`audit`] reads a mesh's audit from outside, [`manual`] holds the protocol's normative text. Holding a value tells you something: each type that
 //! is a proof says what it proves, first of all
 //! [`VerifiedEnvelope`](proto::verify::VerifiedEnvelope).
 
@@ -70,6 +66,7 @@ pub mod error;
 mod files;
 pub mod graph;
 pub mod keyfile;
+pub mod manual;
 pub mod proto;
 pub mod services;
 
@@ -112,3 +109,8 @@ pub use bus::Request;
 pub use bus::StatusCode;
 pub use bus::Subject;
 pub use bytes::Bytes;
+
+/// Compiles and runs the programs of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -40,6 +40,7 @@ pub use self::audit::AuditMode;
 pub use self::audit::AuditOptions;
 pub use self::audit::AuditStream;
 pub use self::counters::Counters;
+pub use self::delegate::Terms;
 pub use self::draft::Draft;
 pub use self::identity::Identity;
 pub use self::message::Message;

@@ -255,19 +255,7 @@ impl Client {
     /// The key an agent is reached under: its newest live one.
     pub(crate) fn peer_key(&self, peer: &AgentId) -> Result<KeyBytes, Rejection> {
         let (now, trust) = self.shared.moment()?;
-        let place = Place::Handshake;
-        let mut fault = Rejection::UnknownAgent { place };
-        for certificate in trust.certificates_of(peer) {
-            let key = certificate.claims().key;
-            let standing = trust
-                .check_standing(&key, now, self.shared.skew, place)
-                .and_then(|certificate| trust.revocations().check_agent(certificate, place));
-            match standing {
-                Ok(()) => return Ok(key),
-                Err(rejection) => fault = rejection,
-            }
-        }
-        Err(fault)
+        trust.live_key(peer, now, self.shared.skew, Place::Handshake)
     }
 
     pub(crate) async fn handshake_with(

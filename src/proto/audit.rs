@@ -1,4 +1,5 @@
-//! Audit: every decision as an event, every event in a hash chain, every batch signed.
+//! Audit: every decision as an event, every event in a hash chain, every batch signed (protocol
+//! §17).
 //!
 //! One decision makes one [`Decision`]. The emitter numbers events and chains them: a record's
 //! `prev` is the digest of the line before it, so that editing, dropping or reordering a record
@@ -352,6 +353,21 @@ pub struct AuditRecord {
     pub event: AuditEvent,
 }
 
+impl AuditRecord {
+    /// Reads a line, without its line break. A record has one encoding, so that two readers cannot
+    /// take one line for different things: any other spelling is none.
+    fn parse(line: &str) -> Option<Self> {
+        let record: Self = serde_json::from_str(line).ok()?;
+        (record.line() == line).then_some(record)
+    }
+
+    fn line(&self) -> String {
+        serde_json::to_string(self)
+            // Records are structs of text and numbers, which JSON can always express.
+            .expect("an audit record is expressible in JSON")
+    }
+}
+
 /// Numbers and chains the records of one emitter.
 #[derive(Debug)]
 pub struct RecordChain {
@@ -384,9 +400,7 @@ impl RecordChain {
             time: at.as_millis(),
             event,
         };
-        let line = serde_json::to_string(&record)
-            // Records are structs of text and numbers, which JSON can always express.
-            .expect("an audit record is expressible in JSON");
+        let line = record.line();
         self.seq += 1;
         self.prev = Tag::AuditRecord.digest(line.as_bytes());
         (record, line)
@@ -489,9 +503,8 @@ impl AuditReader {
         };
         let text = std::str::from_utf8(&payload).map_err(|_| malformed(Malformed::NotText))?;
         let mut records = Vec::new();
-        for line in text.lines() {
-            let record: AuditRecord =
-                serde_json::from_str(line).map_err(|_| malformed(Malformed::WrongType))?;
+        for line in text.split_terminator('\n') {
+            let record = AuditRecord::parse(line).ok_or(malformed(Malformed::WrongType))?;
             if record.v != RECORD_VERSION || record.emitter != emitter.as_str() {
                 return Err(malformed(Malformed::FieldCombination));
             }

@@ -1,4 +1,4 @@
-//! Agent certificates: the registrar's word that a key is an agent's.
+//! Agent certificates: the registrar's word that a key is an agent's (protocol §8).
 //!
 //! ```text
 //! body  [v, mesh bin16, serial bin16, agent id, key bin32, nbf, exp, prev nil|bin32, key_epoch, ext]

@@ -1,4 +1,4 @@
-//! Chains of authority, from an issuer of the mesh down to the key that acts.
+//! Chains of authority, from an issuer of the mesh down to the key that acts (protocol §7).
 //!
 //! ```text
 //! bytes ──Chain::parse──▶ Chain ──verify(anchors, budget)──▶ VerifiedChain ──hold(key)──▶ Credential

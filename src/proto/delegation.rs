@@ -1,4 +1,4 @@
-//! One hop of authority: a root grant or a delegation.
+//! One hop of authority: a root grant or a delegation (protocol §7.1).
 //!
 //! ```text
 //! root grant  [v, mesh bin16, issuer bin32, holder bin32, nbf, exp, remaining, scope, nonce bin16, ext]

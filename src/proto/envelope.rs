@@ -1,4 +1,4 @@
-//! The envelope: what travels on the bus around every payload.
+//! The envelope: what travels on the bus around every payload (protocol §12).
 //!
 //! ```text
 //! frame    "TMSH" [fv, mode, header bin, signature bin64, chain bin, content bin]

@@ -1,4 +1,5 @@
-//! The mutual handshake: two peers prove to each other that they hold their keys, now.
+//! The mutual handshake: two peers prove to each other that they hold their keys, now (protocol
+//! §16).
 //!
 //! ```text
 //! I                                     R

@@ -1,4 +1,4 @@
-//! Who an agent is: ids, keys and signatures. The one door to Ed25519.
+//! Who an agent is: ids, keys and signatures. The one door to Ed25519 (protocol §2.2).
 //!
 //! Every signature in trustmesh is made and checked here, by one predicate: keys are 32 canonical
 //! bytes of a point that is not of small order, and signatures verify by RFC 8032 with the strict

@@ -1,4 +1,4 @@
-//! Keys as text: PEM, NATS nkeys, `did:key` and hexadecimal.
+//! Keys as text: PEM, NATS nkeys, `did:key` and hexadecimal (protocol §4.2).
 //!
 //! | form | example | for |
 //! |---|---|---|

@@ -1,4 +1,4 @@
-//! Every number of the protocol, with its reason. Checked before allocation and cryptography.
+//! Every number of the protocol (§3), with its reason. Checked before allocation and cryptography.
 
 /// Largest envelope header. A header is about 200 bytes; the rest is room for two subjects of
 /// [`SUBJECT_MAX`] and the extensions, and keeps the signed bytes on the stack.

@@ -1,5 +1,7 @@
 //! The protocol: pure, synchronous, deterministic.
 //!
+//! Its normative text is [`manual::protocol`](crate::manual::protocol); § is a section of it.
+//!
 //! Nothing here does I/O, reads a clock or draws a random number: `now` and randomness are handed
 //! in. The files build on each other in this order:
 //!

@@ -1,4 +1,4 @@
-//! Every identifier the protocol fixes, in one table.
+//! Every identifier the protocol fixes, in one table (protocol §2.3).
 //!
 //! | what | values |
 //! |---|---|

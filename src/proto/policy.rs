@@ -1,4 +1,4 @@
-//! What a mesh permits beyond what was granted. Deny by default, and deny wins.
+//! What a mesh permits beyond what was granted. Deny by default, and deny wins (protocol §10).
 //!
 //! A message is permitted when no deny rule matches it, at least one allow rule does, and it keeps
 //! the limits of **every** allow rule that matches. The order of rules therefore never matters: a
@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::fmt;
 
 use serde::Deserialize;
 
@@ -200,9 +201,7 @@ impl Policy {
         if request.ttl_ms > self.ttl.envelope_ms {
             return denied(PolicyDenied::Ttl);
         }
-        let matching = |rule: &&Rule| {
-            rule.actions.has(request.action) && rule.subjects.matches(request.subject)
-        };
+        let matching = |rule: &&Rule| rule.matches(request.action, request.subject);
         if self
             .rules
             .iter()
@@ -344,6 +343,21 @@ impl Rule {
         self.effect
     }
 
+    /// The actions it is about.
+    pub fn actions(&self) -> Actions {
+        self.actions
+    }
+
+    /// The subjects it is about.
+    pub fn subjects(&self) -> &SubjectPattern {
+        &self.subjects
+    }
+
+    /// Whether it has a say in a message of this action on this subject.
+    pub fn matches(&self, action: Action, subject: &Subject) -> bool {
+        self.actions.has(action) && self.subjects.matches(subject)
+    }
+
     fn wire(&self) -> impl serde::Serialize + '_ {
         let limits = &self.limits;
         (
@@ -417,6 +431,40 @@ impl Rule {
         } else {
             Err(InvalidPolicy::Range(rule()))
         }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let effect = match self.effect {
+            Effect::Allow => "allow",
+            Effect::Deny => "deny",
+        };
+        write!(f, "{effect} {}:{}", self.actions, self.subjects)?;
+        let limits = &self.limits;
+        if let Some(most) = limits.max_age_ms {
+            write!(f, ", at most {most} ms old")?;
+        }
+        if let Some(most) = limits.max_depth {
+            write!(f, ", at most {most} delegations")?;
+        }
+        if let Some(rate) = limits.rate {
+            write!(f, ", at most {} in {} ms", rate.count, rate.per_ms)?;
+        }
+        if let Some(least) = limits.min_score {
+            write!(f, ", score {least} or more")?;
+        }
+        if limits.session {
+            f.write_str(", with a session")?;
+        }
+        if limits.modes != MODES_ALL {
+            let modes: Vec<_> = (1..=3)
+                .filter(|mode| limits.modes & 1 << (mode - 1) != 0)
+                .map(|mode: u8| mode.to_string())
+                .collect();
+            write!(f, ", mode {}", modes.join(" or "))?;
+        }
+        Ok(())
     }
 }
 

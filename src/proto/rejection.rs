@@ -1,4 +1,4 @@
-//! Every reason a message is refused, with a stable code.
+//! Every reason a message is refused, with a stable code (protocol §18).
 //!
 //! A code is `class × 100 + reason`. Codes are never reused or renumbered. The peer sees a
 //! constant refusal; the class, the code and the place go to the audit.

@@ -1,4 +1,4 @@
-//! Each message at most once: the memory of accepted message ids.
+//! Each message at most once: the memory of accepted message ids (protocol §14.4).
 //!
 //! An id is kept until the message could no longer be accepted anyway, `iat + ttl + 2·skew`. An
 //! unexpired id is never evicted: when memory is full the message is refused, the sender's own

@@ -1,4 +1,4 @@
-//! What was taken back: links, keys and agents.
+//! What was taken back: links, keys and agents (protocol §11).
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! The trust root: which keys may speak for the mesh, and the files they sign.
+//! The trust root: which keys may speak for the mesh, and the files they sign (protocol §9.2).
 //!
 //! ```text
 //! file   "TMTS" [fv, kind, body bin, [[index u8, signature bin64]…]]

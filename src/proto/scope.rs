@@ -1,4 +1,4 @@
-//! What may be done: actions, capabilities and the scope of one link.
+//! What may be done: actions, capabilities and the scope of one link (protocol §6).
 //!
 //! Two questions are asked of a scope. *Does it cover this action on this subject?*, for every
 //! link of a chain, decides a message. *Is it contained in the scope above?* refuses a chain that

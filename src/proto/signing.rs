@@ -1,4 +1,4 @@
-//! Signatures over labelled bodies, and the proof that one was checked.
+//! Signatures over labelled bodies, and the proof that one was checked (protocol §2.4).
 //!
 //! Nothing in trustmesh signs or verifies bare bytes: both go through [`Tag`], so that a signature
 //! made for one kind of object is worth nothing for another. The tags stand in

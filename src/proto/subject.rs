@@ -1,4 +1,5 @@
-//! Parsed bus addresses: [`Subject`] is one address, [`SubjectPattern`] a set of them.
+//! Parsed bus addresses (protocol §5): [`Subject`] is one address, [`SubjectPattern`] a set of
+//! them.
 //!
 //! The two are different types so that neither can stand in for the other. A server delivers a
 //! publish to the literal text `tasks.*`; were such a text ever read as a pattern, a message could

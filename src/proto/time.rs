@@ -1,4 +1,5 @@
-//! Instants and windows, in milliseconds. Nothing here reads a clock: `now` is always handed in.
+//! Instants and windows, in milliseconds (protocol §14.1). Nothing here reads a clock: `now` is
+//! always handed in.
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! The trust state: everything a decision depends on besides the message, as one immutable value.
+//! The trust state (protocol §9): everything a decision depends on besides the message, as one
+//! immutable value.
 //!
 //! A [`TrustState`] is assembled from signed files and never changes; a newer one replaces it as a
 //! whole, so that no decision mixes two states. Missing state never permits: a mesh without a
@@ -308,6 +309,32 @@ impl TrustState {
             .map_err(|outside| outside.at(place))?;
         self.policy.check_lists(certificate, place)?;
         Ok(certificate)
+    }
+
+    /// The key an agent is reached under: its newest one in good standing and not revoked.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownAgent`, or why the last of its keys is of no use, naming `place`.
+    pub fn live_key(
+        &self,
+        agent: &AgentId,
+        now: Timestamp,
+        skew: ClockSkew,
+        place: Place,
+    ) -> Result<KeyBytes, Rejection> {
+        let mut fault = Rejection::UnknownAgent { place };
+        for certificate in self.certificates_of(agent) {
+            let key = certificate.claims().key;
+            let standing = self
+                .check_standing(&key, now, skew, place)
+                .and_then(|certificate| self.revocations.check_agent(certificate, place));
+            match standing {
+                Ok(()) => return Ok(key),
+                Err(rejection) => fault = rejection,
+            }
+        }
+        Err(fault)
     }
 
     /// Checks that every file still holds at `now`.

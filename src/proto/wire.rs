@@ -1,4 +1,4 @@
-//! The canonical subset of MessagePack that signed objects and frames are made of.
+//! The canonical subset of MessagePack that signed objects and frames are made of (protocol §2.5).
 //!
 //! Bodies are positional arrays of unsigned integers, byte strings, text, arrays, `nil` and
 //! booleans; there are no maps, floats, extension types or negative numbers. One value has one

@@ -283,6 +283,38 @@ fn a_batch_with_a_bad_line_is_refused_whole() {
     assert_eq!(reading.alice(&good), "rr");
 }
 
+/// A record has one encoding: what JSON lets one write in other ways is no record.
+#[test]
+fn another_spelling_of_a_record_is_none() {
+    let mut reading = Reading::new();
+    let good = records("alice", 2);
+    let line = &good[1];
+    let spellings = [
+        line.replacen("\"v\":1", "\"v\": 1", 1),
+        line.replacen("\"v\":1", "\"v\":1.0", 1),
+        line.replacen("\"v\":1,", "", 1)
+            .replacen('}', ",\"v\":1}", 1),
+        line.replacen("\"v\":1", "\"v\":1,\"more\":0", 1),
+        line.replacen("\"v\":1", "\"v\":1,\"v\":1", 1),
+        line.replacen("alice", "\\u0061lice", 1),
+        line.replacen("\"kind\":\"aggregate\"", "\"kind\":2", 1),
+        format!("{line}\r"),
+        format!(" {line}"),
+    ];
+    for spelling in spellings {
+        assert_ne!(&spelling, line);
+        let frame = batch(
+            &reading.stage.mesh,
+            "alice",
+            std::slice::from_ref(&spelling),
+        )
+        .frame();
+        let refusal = reading.read(&frame, "trustmesh.audit.alice").unwrap_err();
+        assert_eq!(refusal.code(), 103, "{spelling}");
+    }
+    assert_eq!(reading.alice(&good), "rr");
+}
+
 /// AU-10: what a peer put into a subject or id is kept as it was and cannot end a line.
 #[test]
 fn hostile_text_stays_in_its_line() {

@@ -189,6 +189,25 @@ impl Home {
         })
     }
 
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the key, certificate and grant of an agent lie, or would.
+    pub fn agent_directory(&self, agent: &AgentId) -> PathBuf {
+        agent_directory(&self.path, agent)
+    }
+
+    /// The grant of an agent, decoded; whether it holds is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError`] when there is none or it is no chain.
+    pub fn grant(&self, agent: &AgentId) -> Result<Chain, HomeError> {
+        read_grant(&agent_directory(&self.path, agent))
+    }
+
     /// The trust state that identities from here share, loaded now if it was not before.
     ///
     /// # Errors
@@ -234,9 +253,7 @@ impl Home {
         key: &Arc<SigningKey>,
         trust: &Arc<TrustState>,
     ) -> Result<Chain, HomeError> {
-        let path = directory.join(GRANT_FILE);
-        let grant = Chain::parse(read_part(&path, CHAIN_MAX)?)
-            .map_err(|why| HomeError::refused(path.clone(), why))?;
+        let grant = read_grant(directory)?;
         let blame = |why| HomeError::refused(self.at_fault(directory, &grant, &why), why);
         let scene = Scene {
             now: self.clock.now().map_err(blame)?,
@@ -314,6 +331,11 @@ impl Identity {
             None => Ok(()),
         }
     }
+}
+
+fn read_grant(directory: &Path) -> Result<Chain, HomeError> {
+    let path = directory.join(GRANT_FILE);
+    Chain::parse(read_part(&path, CHAIN_MAX)?).map_err(|why| HomeError::refused(path, why))
 }
 
 fn load_key(directory: &Path) -> Result<Arc<SigningKey>, HomeError> {

@@ -1,0 +1,56 @@
+//! `trustmesh`: make a mesh, look inside anything it signs, and learn why something was refused.
+//!
+//! Results go to standard output, everything else to standard error. The exit code says what went
+//! wrong: see [`failure`].
+
+#![forbid(unsafe_code)]
+
+mod cli;
+mod cmd;
+mod contexts;
+mod failure;
+mod output;
+mod setting;
+mod text;
+mod traffic;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::Cli;
+use crate::output::Output;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are results; anything else is a usage error, which clap exits
+            // with 2.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(failure::USAGE));
+        }
+    };
+    let output = Output::new(&cli.global);
+    start_logging();
+    match cmd::run(cli, &output) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            output.failure(&error);
+            ExitCode::from(failure::exit_code(&error))
+        }
+    }
+}
+
+/// Logs go to standard error. `TRUSTMESH_LOG` says what is logged, for example `debug`; by
+/// default only what a person must know.
+fn start_logging() {
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_env_var("TRUSTMESH_LOG")
+        .try_from_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+}

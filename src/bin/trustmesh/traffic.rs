@@ -1,0 +1,284 @@
+//! Messages and decisions, as people and programs read them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use trustmesh::Client;
+use trustmesh::Denied;
+use trustmesh::Identity;
+use trustmesh::Message;
+use trustmesh::proto::audit::AuditEvent;
+use trustmesh::proto::audit::AuditRecord;
+use trustmesh::proto::audit::DecisionEvent;
+use trustmesh::proto::audit::Word;
+use trustmesh::proto::chain::Chain;
+use trustmesh::proto::rejection::PolicyDenied;
+use trustmesh::proto::rejection::Rejection;
+use trustmesh::proto::scope::Action;
+use trustmesh::proto::time::Timestamp;
+use trustmesh::proto::trust::TrustState;
+
+use crate::failure::Failure;
+use crate::output::BAD;
+use crate::output::DIM;
+use crate::output::GOOD;
+use crate::output::NAME;
+use crate::output::Output;
+use crate::output::styled;
+use crate::text;
+
+/// The code of a request whose rule asks for a session.
+const NO_SESSION: u16 = Rejection::PolicyDenied {
+    reason: PolicyDenied::NoSession,
+}
+.code();
+
+/// Prints a verified message: who, what, and on whose authority.
+pub fn show_message(message: &Message, trust: &TrustState, output: &Output) -> anyhow::Result<()> {
+    let verified = message.verified();
+    let who = styled(NAME, message.sender());
+    let payload = payload_text(&message.payload);
+    // An answer comes in where only this request waits: the subject says nothing to a person.
+    let what = match verified.claims().action {
+        Action::Serve => "answer",
+        _ => message.subject.as_str(),
+    };
+    let verb = styled(GOOD, "verified");
+    output.line(format_args!("{verb} {what} from {who}: {payload}"))?;
+    output.line(styled(
+        DIM,
+        format!("         {}", authority(verified.chain(), trust)),
+    ))?;
+    output.object(&serde_json::json!({
+        "verdict": "allow",
+        "subject": message.subject.as_str(),
+        "sender": message.sender().as_str(),
+        "object": verified.id().to_string(),
+        "payload": String::from_utf8_lossy(&message.payload),
+        "reply": message.reply.as_ref().map(|reply| reply.as_str()),
+        "issuer": verified.chain().issuer().to_string(),
+        "chain": hops(verified.chain(), trust),
+    }))
+}
+
+/// A payload as text, when it is text a terminal can be trusted with.
+pub fn payload_text(payload: &Bytes) -> String {
+    match std::str::from_utf8(payload) {
+        Ok(text) => format!("\"{}\"", text::visible(text)),
+        Err(_) => format!("{} bytes", payload.len()),
+    }
+}
+
+/// `issuer ▶ planner pub:tasks.> ▶ …`
+fn authority(chain: &Chain, trust: &TrustState) -> String {
+    let mut text = format!("issuer {}", text::short(&chain.issuer().to_string()));
+    for link in chain.links() {
+        let scope: Vec<_> = link
+            .scope()
+            .capabilities()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        text.push_str(&format!(
+            " ▶ {} {}",
+            name(&link.holder(), trust),
+            scope.join(" ")
+        ));
+    }
+    text
+}
+
+fn hops(chain: &Chain, trust: &TrustState) -> Vec<serde_json::Value> {
+    let hop = |link: &trustmesh::proto::delegation::Link| {
+        let scope: Vec<_> = link
+            .scope()
+            .capabilities()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        serde_json::json!({
+            "link": link.id().to_string(), "holder": name(&link.holder(), trust), "scope": scope,
+        })
+    };
+    chain.links().iter().map(hop).collect()
+}
+
+/// The agent a key belongs to.
+fn name(key: &trustmesh::proto::identity::KeyBytes, trust: &TrustState) -> String {
+    trust
+        .certificate(key)
+        .map_or_else(|| key.to_string(), |c| c.agent().to_string())
+}
+
+/// Prints a refusal of this process. Other records of its own audit are not shown.
+pub fn show_refusal(record: &AuditRecord, output: &Output) -> anyhow::Result<()> {
+    let AuditEvent::Decision(decision) = &record.event else {
+        return Ok(());
+    };
+    if decision.verdict == Word::Allow {
+        return Ok(());
+    }
+    output.line(refusal(decision))?;
+    let next = match decision.code {
+        // The sender's client does so by itself and sends once more.
+        Some(NO_SESSION) => "the sender has to shake hands first".to_owned(),
+        code => format!("trustmesh why {}", code.unwrap_or_default()),
+    };
+    output.line(styled(DIM, format!("         {next}")))?;
+    output.object(decision)
+}
+
+fn refusal(decision: &DecisionEvent) -> String {
+    let class = decision.class.as_deref().unwrap_or_default();
+    let code = decision.code.unwrap_or_default();
+    let reason = decision.reason.as_deref().unwrap_or_default();
+    let reason = reason.split_once(": ").map_or(reason, |(_, reason)| reason);
+    format!(
+        "{} {} {}: {class} {code}, {}",
+        styled(BAD, "REFUSED "),
+        text::visible(&decision.subject),
+        sender(decision),
+        text::visible(reason)
+    )
+}
+
+/// Who sent it, as far as that is known.
+fn sender(decision: &DecisionEvent) -> String {
+    match (&decision.sender, decision.claimed) {
+        (Some(sender), false) => format!("from {}", text::visible(sender)),
+        (Some(sender), true) => format!("claiming to be {}", text::visible(sender)),
+        (None, _) => "from nobody known".to_owned(),
+    }
+}
+
+/// One line for a record of the audit.
+pub fn audit_line(record: &AuditRecord) -> String {
+    let time = text::time_of_day(Timestamp::from_millis(record.time));
+    let head = format!(
+        "{} {} #{}",
+        styled(DIM, time),
+        styled(NAME, text::visible(&record.emitter)),
+        record.seq
+    );
+    format!("{head} {}", event_line(&record.event))
+}
+
+fn event_line(event: &AuditEvent) -> String {
+    match event {
+        AuditEvent::Decision(decision) if decision.verdict == Word::Deny => refusal(decision),
+        AuditEvent::Decision(decision) => {
+            let path: Vec<_> = decision
+                .chain
+                .iter()
+                .map(|hop| hop.holder.as_str())
+                .collect();
+            format!(
+                "{} {} {} {}, issuer ▶ {}",
+                styled(GOOD, "allowed "),
+                decision.action.as_deref().unwrap_or("?"),
+                text::visible(&decision.subject),
+                sender(decision),
+                text::visible(&path.join(" > ")).replace(" > ", " ▶ ")
+            )
+        }
+        AuditEvent::Withdrawn { class, code, .. } => {
+            format!("{} {class} {code}", styled(BAD, "WITHDRAWN"))
+        }
+        AuditEvent::Aggregate { class, count } => {
+            format!("{} {count} more of {class}", styled(BAD, "REFUSED "))
+        }
+        AuditEvent::Gap { count } => {
+            format!(
+                "{} {count} events were not recorded",
+                styled(BAD, "GAP     ")
+            )
+        }
+        AuditEvent::Session {
+            peer, class: None, ..
+        } => format!("session  with {}", text::visible(peer)),
+        AuditEvent::Session {
+            peer,
+            class: Some(class),
+            ..
+        } => format!(
+            "{} handshake with {}: {class}",
+            styled(BAD, "REFUSED "),
+            text::visible(peer)
+        ),
+        AuditEvent::Notice { topic, text } => {
+            format!("notice   {}: {}", text::visible(topic), text::visible(text))
+        }
+        other => text::visible(&format!("{other:?}")),
+    }
+}
+
+/// Turns a refusal inside an error into one that says what was asked and what was held.
+pub fn explain<E>(error: E, asked: String, identity: &Identity) -> anyhow::Error
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    match refusal_in(&error) {
+        Some(rejection) => Failure::refused(rejection)
+            .fact("asked", asked)
+            .holding(identity.grant(), &identity.trust().current())
+            .into(),
+        None => error.into(),
+    }
+}
+
+fn refusal_in(error: &(dyn std::error::Error + 'static)) -> Option<Rejection> {
+    let mut cause = Some(error);
+    while let Some(here) = cause {
+        if let Some(Denied(rejection)) = here.downcast_ref() {
+            return Some(*rejection);
+        }
+        cause = here.source();
+    }
+    None
+}
+
+/// Ends a client so that nothing it sent or recorded is lost.
+pub async fn finish(client: &Client) -> anyhow::Result<()> {
+    client.flush().await?;
+    client.flush_audit().await;
+    client.drain().await?;
+    Ok(())
+}
+
+/// Completes when the process is asked to end.
+pub async fn asked_to_end() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::SignalKind;
+        use tokio::signal::unix::signal;
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    if tokio::signal::ctrl_c().await.is_err() {
+        // Without a way to be asked, only the other conditions end it.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Completes after `time`, or never.
+pub async fn after(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The payload given on the command line; `-` is standard input.
+pub fn payload(given: &str) -> anyhow::Result<Bytes> {
+    if given != "-" {
+        return Ok(Bytes::copy_from_slice(given.as_bytes()));
+    }
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut std::io::stdin(), &mut bytes)?;
+    Ok(bytes.into())
+}
