@@ -1,7 +1,5 @@
 //! Audit batches, as a reader receives them.
 
-use std::fmt::Write as _;
-
 use trustmesh::proto::names::Tag;
 
 use super::Allow;
@@ -226,52 +224,31 @@ fn texts(book: &mut Book) {
             read(&batch("alice", &payload), found)
         });
     };
-    let about = "A line ends before LF or CR LF, or with the payload";
-    case(
-        "ends-with-lf",
-        about,
-        [lines(&honest()), b"\n".to_vec()].concat(),
-        "rr",
-    );
-    case(
-        "ends-with-cr-lf",
-        about,
-        (honest().join("\r\n") + "\r\n").into_bytes(),
-        "rr",
-    );
+    let about = "Each line ends with LF; only the last may lack it, and an empty payload has none";
+    let ended = [lines(&honest()), b"\n".to_vec()].concat();
+    case("ends-with-lf", about, ended, "rr");
     case("payload-empty", about, Vec::new(), "");
     let one = || honest().remove(0);
-    let about = "Blanks, the order of members and further members make no difference";
-    case(
-        "blanks",
-        about,
-        one().replace(":", " : ").replace(",", " ,\t").into_bytes(),
-        "r",
-    );
-    case(
-        "further-member",
-        about,
-        one()
-            .replace("}", r#","more":[1,{"x":null}]}"#)
-            .into_bytes(),
-        "r",
-    );
-    let turned = one().replace(r#""v":1,"#, "").replace("}", r#","v":1}"#);
-    case("other-order", about, turned.into_bytes(), "r");
-    let events = [
-        r#""kind":"decision","verdict":"deny","class":"Malformed","code":101,"subject":"a","claimed":true,"len":3,"registry":1,"revocations":1,"policy":1"#,
+    let says = |event: &str| one().replace(r#""kind":"gap","count":0"#, event);
+    let about = "Each kind of event, in its one encoding";
+    for event in [
+        DECISION,
+        ALLOWED,
         r#""kind":"withdrawn","object":"00","class":"Expired","code":1101"#,
         r#""kind":"aggregate","class":"Malformed","count":7"#,
         r#""kind":"session","peer":"bob","role":"initiator","until":null,"class":null,"code":null"#,
-        r#""kind":"notice","topic":"dev","text":"a\nb\u0000""#,
-    ];
-    for event in events {
-        let name = event[8..].split('"').next().unwrap();
-        let text = one().replace(r#""kind":"gap","count":0"#, event);
+        r#""kind":"session","peer":"bob","role":"responder","until":9,"class":"Expired","code":1101"#,
+        r#""kind":"notice","topic":"dev","text":""}"#,
+    ] {
+        let event = event.trim_end_matches('}');
+        let mut name: String = event.split('"').nth(3).unwrap().into();
+        if event == ALLOWED || event.contains("responder") {
+            name.push_str("-full");
+        }
         case(
             &format!("event-{name}"),
-            "Each kind of event",
-            text.into_bytes(),
+            about,
+            says(event).into_bytes(),
             "r",
         );
     }
@@ -282,6 +259,77 @@ fn texts(book: &mut Book) {
         });
     };
     let wrong = MALFORMED_WRONG_TYPE;
+    let about = "A record has one encoding, byte for byte";
+    bad(
+        "blank-after-a-colon",
+        about,
+        wrong,
+        one().replacen(':', ": ", 1),
+    );
+    bad("blank-at-the-end", about, wrong, one() + " ");
+    bad("cr-before-lf", about, wrong, one() + "\r");
+    bad(
+        "further-member",
+        about,
+        wrong,
+        one().replace('}', r#","more":1}"#),
+    );
+    let turned = one().replace(r#""v":1,"#, "").replace('}', r#","v":1}"#);
+    bad("other-order", about, wrong, turned);
+    for (name, from, to) in [
+        ("letter-escaped", "alice", "\\u0061lice"),
+        ("leading-zero", r#""seq":0"#, r#""seq":00"#),
+        ("exponent", r#""time":1800000000000"#, r#""time":18e11"#),
+        ("kind-by-number", r#""kind":"gap""#, r#""kind":3"#),
+    ] {
+        bad(name, about, wrong, one().replace(from, to));
+    }
+    for (name, event) in [
+        (
+            "solidus-escaped",
+            r#""kind":"notice","topic":"x","text":"\/""#,
+        ),
+        (
+            "escape-upper-case",
+            r#""kind":"notice","topic":"x","text":"\u001B""#,
+        ),
+        (
+            "escape-long",
+            r#""kind":"notice","topic":"x","text":"\u000a""#,
+        ),
+        (
+            "delete-escaped",
+            r#""kind":"notice","topic":"x","text":"\u007f""#,
+        ),
+        (
+            "absent-left-out",
+            r#""kind":"session","peer":"bob","role":"initiator""#,
+        ),
+        (
+            "role-unknown",
+            r#""kind":"session","peer":"b","role":"x","until":1,"class":null,"code":null"#,
+        ),
+    ] {
+        bad(name, about, wrong, says(event));
+    }
+    bad(
+        "hops-left-out",
+        about,
+        wrong,
+        says(&DECISION.replace(r#""hops":0,"#, "")),
+    );
+    bad(
+        "absent-as-null",
+        about,
+        wrong,
+        says(&DECISION.replace(r#""subject""#, r#""hop":null,"subject""#)),
+    );
+    bad(
+        "chain-empty",
+        about,
+        wrong,
+        says(&DECISION.replace(r#""hops""#, r#""chain":[],"hops""#)),
+    );
     let about = "One line that is no record refuses the batch";
     bad("empty", about, wrong, String::new());
     for (name, text) in [
@@ -320,17 +368,28 @@ fn texts(book: &mut Book) {
     book.case("payload-latin-1", about, deny(MALFORMED_NOT_TEXT), || {
         read(&batch("alice", b"\xe9"), "")
     });
-    let about = "Hostile text stays in its line";
+    let about = "Hostile text stays in its line; controls are escaped, and nothing else is";
     book.case("hostile-text", about, Allow, || {
-        let mut escaped = String::new();
-        for c in "a\n{\"v\":1}\r\u{1b}[2J\u{202e}".chars() {
-            write!(escaped, "\\u{:04x}", c as u32).unwrap();
-        }
-        let event = format!(r#""kind":"notice","topic":"x","text":"{escaped}""#);
-        let text = one().replace(r#""kind":"gap","count":0"#, &event);
-        read(&batch("alice", text.as_bytes()), "r")
+        let text = r#"a\n{\"v\":1}\r\t\b\f\\/\u0000\u001b[2J"#;
+        let event =
+            format!("\"kind\":\"notice\",\"topic\":\"x\",\"text\":\"{text}\u{7f}\u{202e}\u{e4}\"");
+        read(&batch("alice", says(&event).as_bytes()), "r")
     });
+    let about = "An LF at the very end begins no further line, and a second one does";
+    book.case(
+        "ends-with-two-lf",
+        about,
+        deny(MALFORMED_WRONG_TYPE),
+        || {
+            let payload = [lines(&honest()), b"\n\n".to_vec()].concat();
+            read(&batch("alice", &payload), "")
+        },
+    );
 }
+
+/// The members of a decision that refuses, and of one that allows with all it can say.
+const DECISION: &str = r#""kind":"decision","verdict":"deny","class":"Malformed","code":101,"reason":"cut","subject":"a","claimed":true,"hops":0,"len":3,"digest":"00","registry":1,"revocations":1,"policy":1"#;
+const ALLOWED: &str = r#""kind":"decision","verdict":"allow","subject":"a","action":"serve","sender":"bob","sender_key":"00","claimed":false,"mid":"00","object":"00","in_reply_to":"00","issuer":"00","chain":[{"link":"00","holder":"bob","key":"00","scope":["serve:>"],"until":9,"remaining":0}],"trace":"00","hops":2,"len":3,"registry":1,"revocations":1,"policy":1,"cost_ns":5"#;
 
 /// The envelope around a batch.
 fn envelope(book: &mut Book) {

@@ -906,9 +906,6 @@ pub const COVERS: &[(&str, &[&str])] = &[
         &[
             "audit/*=103",
             "audit/event-*",
-            "audit/blanks",
-            "audit/further-member",
-            "audit/other-order",
             "audit/ends-*",
             "audit/payload-empty",
             "audit/hostile-text",
@@ -919,7 +916,10 @@ pub const COVERS: &[(&str, &[&str])] = &[
         "M-audit-whole",
         &["audit/line-*", "audit/after-a-refused-batch"],
     ),
-    ("M-audit-record", &["audit/accepted", "audit/one"]),
+    (
+        "M-audit-record",
+        &["audit/accepted", "audit/one", "audit/event-*"],
+    ),
     (
         "M-audit-duplicate",
         &[
