@@ -22,6 +22,7 @@ use trustmesh::proto::rejection::Class;
 use vector_cases::Book;
 use vector_cases::codes;
 use vector_cases::conformance;
+use vector_cases::example;
 use vector_cases::folder;
 use vector_cases::run;
 
@@ -103,6 +104,19 @@ fn the_conformance_table_is_current() {
     let table = conformance::table(Book::get(), &requirements);
     let path = "docs/conformance.md";
     let fault = folder::difference(&folder::below(path), path, &table);
+    assert!(
+        fault.is_none(),
+        "{fault:?}; to write it again: {}",
+        folder::COMMAND
+    );
+}
+
+/// The worked example in the text is what the seeds in it come to.
+#[test]
+fn the_worked_example_is_current() {
+    let path = "docs/protocol.md";
+    let text = example::filled(&conformance::protocol());
+    let fault = folder::difference(&folder::below(path), path, &text);
     assert!(
         fault.is_none(),
         "{fault:?}; to write it again: {}",

@@ -3,6 +3,7 @@
 pub mod codes;
 pub mod conformance;
 pub mod covers;
+pub mod example;
 pub mod folder;
 pub mod json;
 pub mod play;
@@ -269,4 +270,5 @@ const THEMES: &[(&str, Theme)] = &[
     ("handshake", handshake::write),
     ("audit", audit::write),
     ("subjects", subjects::write),
+    ("example", example::write),
 ];
