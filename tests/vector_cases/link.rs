@@ -348,7 +348,8 @@ fn frame(book: &mut Book) {
             || Play::chain(&pair().edit(1, |link| link.signature = Some(bin(vec![7; len])))),
         );
     }
-    let trees: [(&str, fn(Value) -> Value, u16); 6] = [
+    type Change = fn(Value) -> Value;
+    let trees: [(&str, Change, u16); 6] = [
         (
             "pair-of-one",
             |t| t.with(&[1], list([t.at(&[1, 0]).clone()])),

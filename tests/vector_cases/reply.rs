@@ -117,7 +117,8 @@ pub fn write(book: &mut Book) {
 /// SERVE on the request's subject, and nothing about the inbox.
 fn authority(book: &mut Book) {
     let none = deny_at(SCOPE_EXCEEDED_NOT_GRANTED, 0);
-    let rows: [(&str, &[(u64, &str)], Claim); 8] = [
+    type Granted = &'static [(u64, &'static str)];
+    let rows: [(&str, Granted, Claim); 8] = [
         ("exact", &[(SERVE, "store.docs.get")], Allow),
         ("pattern", &[(SERVE, "store.>")], Allow),
         ("everything", &[(EVERYTHING, ">")], Allow),

@@ -28,6 +28,11 @@ use crate::forge::value::text;
 
 const SUBJECT: &str = "orders.eu.new";
 
+/// Actions and a pattern.
+type One = (u64, &'static str);
+/// Capabilities without constraints.
+type Granted = &'static [One];
+
 fn alone() -> ChainSpec {
     ChainSpec::down(&Mesh::new(), &["alice"])
 }
@@ -292,7 +297,7 @@ fn constraints(book: &mut Book) {
 /// One link, and whether it covers an event or a request.
 fn covers(book: &mut Book) {
     let none = deny_at(SCOPE_EXCEEDED_NOT_GRANTED, 0);
-    let rows: [(&str, &[(u64, &str)], Claim); 17] = [
+    let rows: [(&str, Granted, Claim); 17] = [
         ("exact", &[(PUB, SUBJECT)], Allow),
         ("star", &[(PUB, "orders.*.new")], Allow),
         ("arrow", &[(PUB, "orders.>")], Allow),
@@ -386,7 +391,7 @@ fn covers(book: &mut Book) {
 /// A capability above and one below: contained, or widened.
 fn attenuation(book: &mut Book) {
     let (p, pd) = (PUB, PUB | DELEGATE);
-    let rows: [(&str, (u64, &str), (u64, &str), bool); 34] = [
+    let rows: [(&str, One, One, bool); 34] = [
         ("same", (pd, "a.b"), (pd, "a.b"), true),
         ("no-delegate-below", (pd, "a.b"), (p, "a.b"), true),
         ("no-delegate-above", (p, "a.b"), (p, "a.b"), false),
