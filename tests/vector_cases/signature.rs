@@ -86,7 +86,7 @@ fn sign_with(who: &Party, message: &[u8], change: impl FnOnce([u8; 32]) -> [u8; 
     let mut point = [0; 32];
     point.copy_from_slice(&who.sign_raw(message)[..32]);
     let point = change(point);
-    let small = super::root::weak_keys()
+    let small = super::roles::weak_keys()
         .iter()
         .any(|(_, weak)| *weak == point);
     let r = if small { [0; 32] } else { r };
@@ -163,7 +163,7 @@ pub fn write(book: &mut Book) {
         odd[32..].copy_from_slice(&L);
         Play::message(&letter.edit(|l| l.signature = Some(bin(odd))))
     });
-    for (name, point) in super::root::weak_keys() {
+    for (name, point) in super::roles::weak_keys() {
         if name == "mixed-order" {
             continue;
         }
