@@ -1,4 +1,4 @@
-//! The audit of a mesh, read from outside.
+//! The audit of a mesh, read from outside (protocol §17).
 //!
 //! Every decision of every agent is an event on `<prefix>.audit.<id>`. [`subscribe`] yields them
 //! verified and in order. A plain NATS subscriber sees the same messages: an envelope frame whose

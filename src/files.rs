@@ -12,7 +12,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::path::PathBuf;
 
-/// Why a file was not read or written. The text names the file and never repeats its contents.
+/// Why a file other than a key was not read or written. The text names the file and never repeats
+/// its contents.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileError {

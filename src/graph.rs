@@ -28,7 +28,8 @@ use crate::proto::names::INBOX;
 /// refusals are counted on one edge per deciding agent.
 const REFUSED_USES_MAX: usize = 1024;
 
-/// Someone in the graph. Printed as it stands in the records: see [`visible`].
+/// Someone in the graph. Compared by text as it stands in the records; it prints unescaped, see
+/// [`visible`].
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum Node {
@@ -53,10 +54,11 @@ impl fmt::Display for Node {
     }
 }
 
-/// A link of an accepted chain: authority that one handed to another.
+/// A link of an accepted chain: authority that one handed to another, as the deciding agents
+/// recorded it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Grant {
-    /// Object id of the link.
+    /// Object id of the link, in hexadecimal.
     pub link: String,
     /// Object id of the link above; `None` for a root grant.
     pub above: Option<String>,
@@ -64,13 +66,13 @@ pub struct Grant {
     pub from: Node,
     /// Who received it.
     pub to: Node,
-    /// What may be done, as capability text.
+    /// What may be done, as capability text (protocol §6.6).
     pub scope: Vec<String>,
-    /// Until when, in milliseconds since the epoch.
+    /// The first instant after it, in milliseconds since the epoch.
     pub until: u64,
 }
 
-/// A way in which one agent used another.
+/// A way in which one agent used another: the key under which messages are counted.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Use {
     /// Who sent.
@@ -79,7 +81,7 @@ pub struct Use {
     pub to: Node,
     /// `pub`, `req` or `serve`; empty when the message could not be read.
     pub action: String,
-    /// Where; everything below an inbox counts as the inbox.
+    /// Where; everything below an inbox counts as the inbox, `_INBOX.>`.
     pub subject: String,
 }
 
@@ -88,13 +90,17 @@ pub struct Use {
 pub struct Outcomes {
     /// How many were accepted.
     pub allowed: u64,
-    /// How many were refused, by class.
+    /// How many were refused, by the [name](crate::proto::rejection::Class::name) of the class.
     pub refused: BTreeMap<String, u64>,
 }
 
 /// The authorization graph of a mesh.
 ///
 /// Depends on the records alone, and on their order only where emitters contradict each other.
+///
+/// The records should come from an [`AuditReader`](crate::proto::audit::AuditReader): nothing is
+/// verified here. Refused uses are kept one by one up to 1,024, then counted on one edge per
+/// deciding agent; everything else grows with what was accepted.
 ///
 /// ```
 /// use trustmesh::audit::AuditRecord;
@@ -140,24 +146,25 @@ impl AuthorizationGraph {
         }
     }
 
-    /// Everyone in the graph, in order.
+    /// Everyone in the graph: issuers, agents, claimed senders, unknown ones.
     pub fn nodes(&self) -> BTreeSet<&Node> {
         let grants = self.grants.values().flat_map(|g| [&g.from, &g.to]);
         let uses = self.uses.keys().flat_map(|u| [&u.from, &u.to]);
         grants.chain(uses).collect()
     }
 
-    /// Every link under which a message was accepted, and every link above one.
+    /// Every link under which a message was accepted, and every link above one, by link id.
     pub fn grants(&self) -> impl Iterator<Item = &Grant> {
         self.grants.values()
     }
 
-    /// Who used whom, and what became of it.
+    /// Who used whom, and what became of it, in order of sender.
     pub fn uses(&self) -> impl Iterator<Item = (&Use, &Outcomes)> {
         self.uses.iter()
     }
 
-    /// The links from a root grant down to `link`. `None` when they do not lead to an issuer.
+    /// The links from a root grant down to the link with this object id, in hexadecimal. `None`
+    /// when it is not in the graph, or the links do not lead to an issuer within nine steps.
     pub fn path(&self, link: &str) -> Option<Vec<&Grant>> {
         let mut path = Vec::new();
         let mut next = Some(link);
@@ -174,7 +181,8 @@ impl AuthorizationGraph {
         matches!(path.first()?.from, Node::Issuer(_)).then_some(path)
     }
 
-    /// A path from the root for every chain that a message was accepted under.
+    /// A path from the root for every chain that a message was accepted under and that leads to an
+    /// issuer.
     pub fn paths(&self) -> impl Iterator<Item = Vec<&Grant>> {
         self.leaves.iter().filter_map(|leaf| self.path(leaf))
     }
@@ -266,6 +274,13 @@ impl AuthorizationGraph {
 
 /// Text from a record, safe for terminals and files: what is not printable ASCII, and the
 /// backslash, is written as a Rust escape. Two texts never look the same.
+///
+/// ```
+/// use trustmesh::graph::visible;
+///
+/// assert_eq!(visible("tasks.index"), "tasks.index");
+/// assert_eq!(visible("a\n\\b\u{202e}"), r"a\n\\b\u{202e}");
+/// ```
 pub fn visible(text: &str) -> String {
     let escaped = text.chars().map(|c| match c {
         ' '..='~' if c != '\\' => c.to_string(),

@@ -26,6 +26,8 @@ pub const KEY_FILE_MAX: usize = 16 * 1024;
 
 /// Writes `key` to a new file.
 ///
+/// On return the file survives a power failure.
+///
 /// # Errors
 ///
 /// [`KeyFileError::Exists`] when there is anything at `path`, even a dangling symbolic link;
@@ -60,10 +62,28 @@ pub fn create(path: &Path, key: &SigningKey) -> Result<(), KeyFileError> {
 /// Writes `key` to a file in place of what is there, if anything. A symbolic link is replaced
 /// itself; what it points to stays as it is.
 ///
+/// On return the new key survives a power failure.
+///
 /// # Errors
 ///
 /// [`KeyFileError::Io`]. The file is then still the old one, unless what failed was `sync the
 /// directory of`: the new key is in place, but a power failure might still undo that.
+///
+/// ```
+/// use trustmesh::keyfile;
+/// use trustmesh::proto::identity::SigningKey;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # if cfg!(not(unix)) { return Ok(()) }
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("planner.key");
+/// keyfile::create(&path, &SigningKey::generate()?)?;
+/// let next = SigningKey::generate()?;
+/// keyfile::replace(&path, &next)?;
+/// assert_eq!(keyfile::load(&path)?.public(), next.public());
+/// # Ok(())
+/// # }
+/// ```
 pub fn replace(path: &Path, key: &SigningKey) -> Result<(), KeyFileError> {
     let temporary = Temporary::write(path, key)?;
     std::fs::rename(&temporary.path, path).map_err(KeyFileError::io("replace", path))?;
@@ -71,13 +91,14 @@ pub fn replace(path: &Path, key: &SigningKey) -> Result<(), KeyFileError> {
     sync_directory(path)
 }
 
-/// Reads a key.
+/// Reads a key from a regular file that nobody but its owner may use, through no symbolic link and
+/// no further than [`KEY_FILE_MAX`] bytes. What was read is wiped.
 ///
 /// # Errors
 ///
 /// [`KeyFileError::Symlink`], [`KeyFileError::NotAFile`], [`KeyFileError::Permissions`] when
 /// anybody but the owner may use the file, [`KeyFileError::Empty`], [`KeyFileError::TooLarge`],
-/// [`KeyFileError::Key`] when it holds no key, [`KeyFileError::Io`].
+/// [`KeyFileError::Key`] when it holds no key, [`KeyFileError::Io`], also when there is no file.
 pub fn load(path: &Path) -> Result<SigningKey, KeyFileError> {
     let file = open(path)?;
     let bytes = read(file, path)?;

@@ -96,8 +96,9 @@ pub use error::Denied;
 ///
 /// # Errors
 ///
-/// [`ConnectError`](error::ConnectError) when the environment names no usable identity, or the
-/// server cannot be reached.
+/// [`ConnectError::Home`](error::ConnectError::Home) when the environment names no usable identity,
+/// [`ConnectError::Bus`](error::ConnectError::Bus) when the server cannot be reached, and as
+/// [`ConnectOptions::connect_bus`].
 pub async fn connect(servers: impl bus::ToServerAddrs) -> Result<Client, error::ConnectError> {
     ConnectOptions::new(Identity::from_env()?)
         .connect(servers)

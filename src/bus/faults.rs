@@ -31,6 +31,28 @@ use super::Outgoing;
 use super::Subject;
 
 /// One bad thing that can happen to a message.
+///
+/// ```
+/// use trustmesh::bus::faults::{Fault, Faults, Rule};
+/// use trustmesh::bus::memory::MemoryBus;
+/// use trustmesh::bus::{Bus, Outgoing};
+/// # use futures_util::StreamExt as _;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bus = MemoryBus::new();
+/// let shout = Fault::alter(|delivery| delivery.payload = "TEA".into());
+/// bus.inject(Faults::seeded(1).with(Rule::on("orders.*", shout).times(1)));
+///
+/// let connection = bus.connect();
+/// let mut orders = connection.subscribe("orders.>".into(), None).await?;
+/// connection.publish(Outgoing::new("orders.new", "tea")).await?;
+/// connection.publish(Outgoing::new("orders.new", "tea")).await?;
+/// assert_eq!(orders.next().await.ok_or("closed")?.payload, "TEA");
+/// assert_eq!(orders.next().await.ok_or("closed")?.payload, "tea");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub enum Fault {
     /// It never arrives.
@@ -74,7 +96,9 @@ impl fmt::Debug for Alteration {
     }
 }
 
-/// To which messages a fault happens, and how often. Without more: to all that match, always.
+/// To which messages a fault happens, and how often. Without more: to all that match, always. A
+/// message that an earlier rule multiplied or rerouted is still matched by the subject it was
+/// published on.
 #[derive(Clone, Debug)]
 pub struct Rule {
     pattern: Subject,
@@ -85,7 +109,8 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Lets `fault` happen to messages published on subjects that match `pattern`.
+    /// Lets `fault` happen to messages published on subjects that match `pattern`, which may hold
+    /// the wildcards `*` and `>`.
     pub fn on(pattern: impl Into<Subject>, fault: Fault) -> Self {
         Self {
             pattern: pattern.into(),
@@ -96,13 +121,14 @@ impl Rule {
         }
     }
 
-    /// Only with this probability, from 0 to 1, drawn for each message.
+    /// Only with this probability, from 0 (never) to 1 (always, the default), drawn for each
+    /// message.
     pub fn chance(mut self, probability: f64) -> Self {
         self.chance = probability;
         self
     }
 
-    /// Only to the first `count` messages that match and are drawn.
+    /// Only to the first `count` messages that match and are drawn; by default to all.
     pub fn times(mut self, count: u64) -> Self {
         self.left = count;
         self

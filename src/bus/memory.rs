@@ -43,6 +43,25 @@ use super::{
 };
 
 /// The server: what connections to it share. Clones are the same server.
+///
+/// ```
+/// use trustmesh::bus::memory::MemoryBus;
+/// use trustmesh::bus::{Bus, Outgoing};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bus = MemoryBus::seeded(7);
+/// let (alice, bob) = (bus.connect(), bus.connect());
+/// let tap = bus.tap();
+/// let _orders = bob.subscribe("orders.>".into(), None).await?;
+/// alice.publish(Outgoing::new("orders.new", "tea")).await?;
+///
+/// let seen = tap.take();
+/// assert_eq!(seen[0].payload, "tea");
+/// assert_eq!(bus.forge(seen[0].clone()), 1); // the same once more, from nobody
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Default)]
 pub struct MemoryBus {
     exchange: Arc<Mutex<Exchange>>,
@@ -61,12 +80,12 @@ impl MemoryBus {
         bus
     }
 
-    /// Connects with the options `async_nats` has by default.
+    /// Connects with the options `async_nats` and nats-server have by default.
     pub fn connect(&self) -> MemoryConnection {
         self.connect_with(MemoryOptions::default())
     }
 
-    /// Connects with other options.
+    /// Connects with other options. The connection ends by [`Bus::drain`].
     pub fn connect_with(&self, options: MemoryOptions) -> MemoryConnection {
         let mut exchange = self.exchange();
         let endpoint = Endpoint {
@@ -83,7 +102,8 @@ impl MemoryBus {
         }
     }
 
-    /// Puts `faults` in force in place of any others; see [`MemoryBus::heal`].
+    /// Puts `faults` in force in place of any others, whose held messages are delivered; see
+    /// [`MemoryBus::heal`].
     pub fn inject(&self, faults: Faults) {
         self.heal();
         self.exchange().faults = Some(faults);
@@ -106,7 +126,8 @@ impl MemoryBus {
         self.forge_at(&route, delivery)
     }
 
-    /// Like [`MemoryBus::forge`], but to those who listen on `route`, whatever subject it names.
+    /// Like [`MemoryBus::forge`], but to those who listen on `route`, whatever subject the delivery
+    /// names.
     pub fn forge_at(&self, route: &str, delivery: impl Into<Delivery>) -> usize {
         self.exchange().route(route, delivery.into(), None)
     }
@@ -162,6 +183,14 @@ impl fmt::Debug for MemoryBus {
 }
 
 /// How a [`MemoryConnection`] behaves; named as in `async_nats::ConnectOptions`.
+///
+/// ```
+/// use trustmesh::bus::Bus as _;
+/// use trustmesh::bus::memory::{MemoryBus, MemoryOptions};
+///
+/// let small = MemoryOptions::default().max_payload(1024).no_echo();
+/// assert_eq!(MemoryBus::new().connect_with(small).max_payload(), 1024);
+/// ```
 #[derive(Clone, Debug)]
 pub struct MemoryOptions {
     subscription_capacity: usize,
@@ -170,7 +199,8 @@ pub struct MemoryOptions {
 }
 
 impl MemoryOptions {
-    /// How many messages wait in a subscription before it drops new ones. At least 1.
+    /// How many messages wait in a subscription before it drops new ones; 65,536 by default, at
+    /// least 1.
     pub fn subscription_capacity(mut self, messages: usize) -> Self {
         self.subscription_capacity = messages.clamp(1, Semaphore::MAX_PERMITS);
         self
@@ -182,7 +212,7 @@ impl MemoryOptions {
         self
     }
 
-    /// The largest message taken, headers and payload together, in bytes.
+    /// The largest message taken, headers and payload together, in bytes; 1 MiB by default.
     pub fn max_payload(mut self, bytes: usize) -> Self {
         self.max_payload = bytes;
         self
@@ -200,7 +230,8 @@ impl Default for MemoryOptions {
     }
 }
 
-/// A client of a [`MemoryBus`]. Clones are the same client.
+/// A client of a [`MemoryBus`]. Clones are the same client. Give it to
+/// [`ConnectOptions::connect_bus`](crate::ConnectOptions::connect_bus).
 #[derive(Clone)]
 pub struct MemoryConnection {
     bus: MemoryBus,

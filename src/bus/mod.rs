@@ -37,6 +37,7 @@ use futures_util::Stream;
 use thiserror::Error;
 
 /// What an asynchronous method of [`Bus`] returns, boxed so that the trait stays object-safe.
+/// Dropping it gives the operation up; a message may have been sent all the same.
 pub type BusFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// One connection to a message bus with NATS subject semantics.
@@ -88,7 +89,8 @@ pub trait Bus: fmt::Debug + Send + Sync + 'static {
     /// [`DrainError`] when the connection was already drained or is gone.
     fn drain(&self) -> BusFuture<'_, Result<(), DrainError>>;
 
-    /// The largest message the bus takes, headers and payload together, in bytes.
+    /// The largest message the bus takes, headers and payload together, in bytes. What applications
+    /// can send is less: see [`Client::max_payload`](crate::Client::max_payload).
     fn max_payload(&self) -> usize;
 
     /// Whether the bus can be reached right now. A drained connection is disconnected.
@@ -107,7 +109,7 @@ pub trait Bus: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// What connecting says; a drained connection can still be asked.
+    /// [`ConnectError`], what connecting says; a drained connection can still be asked.
     fn second(&self) -> BusFuture<'_, Result<Arc<dyn Bus>, ConnectError>>;
 
     /// How often a connection that had died for good was replaced by a new one.
@@ -121,16 +123,17 @@ pub trait Bus: fmt::Debug + Send + Sync + 'static {
     fn force_reconnect(&self) -> BusFuture<'_, Result<(), ReconnectError>>;
 }
 
-/// A message as the bus handed it over: every field is the bus's word, nothing is verified.
+/// A message as the bus handed it over: every field is the bus's word, nothing is verified. It
+/// prints without payload and headers.
 #[derive(Clone)]
 pub struct Delivery {
     /// Where the bus says the message was published.
     pub subject: Subject,
-    /// Where the bus says an answer should go.
+    /// Where the bus says an answer should go; not yet compared with what was signed.
     pub reply: Option<Subject>,
-    /// The bytes.
+    /// The bytes, an envelope if anything.
     pub payload: Bytes,
-    /// Headers outside any envelope.
+    /// Headers outside any envelope. No decision reads them.
     pub headers: Option<HeaderMap>,
     /// Set when the bus itself speaks, for example 503 when nobody listens to a request.
     pub status: Option<StatusCode>,
@@ -138,7 +141,14 @@ pub struct Delivery {
     pub description: Option<String>,
 }
 
-/// A message on its way to the bus.
+/// A message on its way to the bus. It prints without payload and headers.
+///
+/// ```
+/// use trustmesh::bus::Outgoing;
+///
+/// let ask = Outgoing::new("tools.echo", "hello").with_reply("_INBOX.me.1");
+/// assert_eq!(ask.reply.as_deref(), Some("_INBOX.me.1"));
+/// ```
 #[derive(Clone)]
 pub struct Outgoing {
     /// Where to; a wildcard in it is delivered like any other character.
@@ -173,7 +183,7 @@ impl fmt::Debug for Outgoing {
 }
 
 impl Outgoing {
-    /// A message without reply subject and headers.
+    /// A message without reply subject and headers. Nothing is checked before it is published.
     pub fn new(subject: impl Into<Subject>, payload: impl Into<Bytes>) -> Self {
         Self {
             subject: subject.into(),
@@ -245,7 +255,7 @@ pub struct BusSubscriber {
 }
 
 impl BusSubscriber {
-    /// Wraps a bus's own subscription.
+    /// Wraps a bus's own subscription, for implementations of [`Bus`].
     pub fn new(raw: impl RawSubscriber + 'static) -> Self {
         Self { raw: Box::new(raw) }
     }
@@ -284,7 +294,8 @@ impl fmt::Debug for BusSubscriber {
     }
 }
 
-/// What a bus implements for [`BusSubscriber`] to wrap.
+/// What a bus implements for [`BusSubscriber`] to wrap. The stream ends only as [`BusSubscriber`]
+/// promises.
 pub trait RawSubscriber: fmt::Debug + Send + Stream<Item = Delivery> + Unpin {
     /// See [`BusSubscriber::unsubscribe`].
     fn unsubscribe(&mut self) -> BusFuture<'_, Result<(), UnsubscribeError>>;
@@ -293,7 +304,8 @@ pub trait RawSubscriber: fmt::Debug + Send + Stream<Item = Delivery> + Unpin {
     fn drain(&mut self) -> BusFuture<'_, Result<(), UnsubscribeError>>;
 }
 
-/// The connection was drained, or ended because its reconnect limit was reached.
+/// The connection was drained, or ended because its reconnect limit was reached. It is the source
+/// of what then fails.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error("connection closed")]
 pub struct Closed;
@@ -305,12 +317,12 @@ pub struct Closed;
 #[error("failed to send drain: {0}")]
 pub struct DrainError(#[source] pub Closed);
 
-/// The subscription could not be ended at the server.
+/// The subscription could not be ended at the server, because the connection is gone.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error("failed to send unsubscribe: {0}")]
 pub struct UnsubscribeError(#[source] pub Closed);
 
-/// The connection could not be told to reconnect.
+/// The connection could not be told to reconnect, because it was drained.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error("failed to send reconnect: {0}")]
 pub struct ReconnectError(#[source] pub Closed);

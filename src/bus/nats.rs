@@ -44,7 +44,23 @@ impl NatsBus {
     ///
     /// # Errors
     ///
-    /// What `async_nats` says.
+    /// [`ConnectErrorKind::ServerParse`] for addresses that are none, otherwise what `async_nats`
+    /// says of the first connection. Later ones are tried again, as `options` say.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use trustmesh::bus::nats::NatsBus;
+    /// use trustmesh::bus::{Bus, ConnectOptions, Outgoing};
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let options = ConnectOptions::new().connection_timeout(Duration::from_secs(2));
+    /// let bus = NatsBus::connect("127.0.0.1:4222", options).await?;
+    /// bus.publish(Outgoing::new("orders.new", "tea")).await?;
+    /// bus.flush().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn connect(
         addrs: impl ToServerAddrs,
         options: ConnectOptions,

@@ -65,18 +65,43 @@ const BATCH_WAIT: Duration = Duration::from_millis(20);
 /// How long to wait before publishing again what the bus did not take.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// What to do with messages while the audit is full.
+/// What to do with messages while the audit is full (protocol §17.6): 16,384 decisions wait to be
+/// recorded, as when the bus takes nothing.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum AuditMode {
-    /// Refuse them: nothing happens that is not recorded.
+    /// Refuse them, as
+    /// [`AuditUnavailable`](crate::proto::rejection::Rejection::AuditUnavailable): nothing
+    /// happens that is not recorded.
     #[default]
     Strict,
-    /// Decide them, and record how many decisions are missing.
+    /// Decide them, and record in a `gap` event how many decisions are missing.
     Available,
 }
 
-/// Where a client's audit goes, besides its in-process stream.
+/// Where a client's audit goes, besides its in-process stream. By default it is strict and
+/// published on the bus, on `<prefix>.audit.<id>`.
+///
+/// ```
+/// use trustmesh::{AuditMode, AuditOptions, ConnectOptions};
+/// use trustmesh::bus::memory::MemoryBus;
+/// use trustmesh::services::authority::Authority;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("audit.jsonl");
+/// let agent = Authority::dev("demo")?.agent("worker", ["sub:tasks"])?;
+/// let audit = AuditOptions::default().mode(AuditMode::Available).file(&path);
+/// let client = ConnectOptions::new(agent)
+///     .audit(audit.unpublished())
+///     .connect_bus(MemoryBus::new().connect())
+///     .await?;
+/// client.flush_audit().await;
+/// assert!(std::fs::read_to_string(&path)?.contains("dev-mesh"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct AuditOptions {
     pub(crate) mode: AuditMode,
@@ -96,21 +121,26 @@ impl Default for AuditOptions {
 }
 
 impl AuditOptions {
-    /// What to do while the audit is full.
+    /// What to do while the audit is full; [`AuditMode::Strict`] by default.
     #[must_use]
     pub fn mode(mut self, mode: AuditMode) -> Self {
         self.mode = mode;
         self
     }
 
-    /// Keeps the audit off the bus: only the in-process stream and the file have it.
+    /// Keeps the audit off the bus: only the in-process stream and the file have it, and nobody
+    /// else can check it.
     #[must_use]
     pub fn unpublished(mut self) -> Self {
         self.publish = false;
         self
     }
 
-    /// Appends every record to a file, one JSON line each.
+    /// Appends every record to a file, one JSON line each, made when it is first needed. The lines
+    /// are those on the bus, without the signature.
+    ///
+    /// A file that cannot be opened or written is logged as an error and left alone from then on,
+    /// in either mode: it never stands in for the bus.
     #[must_use]
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
         self.file = Some(path.into());
@@ -286,7 +316,7 @@ impl AuditStream {
         }
     }
 
-    /// The next record, if one is there already.
+    /// The next record, if one is there already; `None` says no more than that.
     pub fn try_next(&mut self) -> Option<AuditRecord> {
         loop {
             match self.records.try_recv() {
@@ -297,7 +327,7 @@ impl AuditStream {
         }
     }
 
-    /// Records that were missed for slowness.
+    /// Records that were missed for slowness, as far as was noticed by reading on.
     pub fn missed(&self) -> u64 {
         self.missed
     }

@@ -25,7 +25,8 @@ use crate::proto::verify;
 
 /// Subscribes to the audit of every agent of the mesh.
 ///
-/// Needs SUB on `<prefix>.audit.*`. Uses the client's second connection.
+/// Needs SUB on `<prefix>.audit.*`. Uses the client's second connection. What was published before
+/// is not seen: the first record of a run may have any number.
 ///
 /// ```
 /// use futures_util::StreamExt as _;
@@ -58,7 +59,7 @@ use crate::proto::verify;
 /// # Errors
 ///
 /// [`SubscribeErrorKind::Other`], with a source of [`Denied`] when authority or policy do not allow
-/// it.
+/// it, or of [`ConnectError`](crate::bus::ConnectError) when there is no second connection.
 pub async fn subscribe(client: &Client) -> Result<AuditSubscriber, SubscribeError> {
     let shared = &client.shared;
     let other =
@@ -84,7 +85,8 @@ pub async fn subscribe(client: &Client) -> Result<AuditSubscriber, SubscribeErro
 /// The audit of a mesh: verified records, each emitter's in its own order, with every gap
 /// reported.
 ///
-/// A batch that is not an emitter's yields an error and nothing else; the stream goes on.
+/// A batch that is not an emitter's yields an error and nothing else; the stream goes on. It ends
+/// with the client's second connection. [`subscribe`] makes one, and has an example.
 pub struct AuditSubscriber {
     raw: BusSubscriber,
     reader: AuditReader,

@@ -20,6 +20,8 @@ const JUMP_MS: u64 = 60_000;
 const PAUSE: Duration = Duration::from_secs(20);
 
 /// Tells the time to everything in this crate.
+///
+/// An implementation must be monotonic: replay memory forgets by it (protocol §14.1).
 pub trait Clock: Send + Sync + 'static {
     /// Now. Never less than an earlier answer.
     ///
@@ -49,7 +51,7 @@ struct Anchor {
 }
 
 impl SystemClock {
-    /// A clock that trusts the wall clock as it is now.
+    /// A clock that trusts the wall clock as it is now, and minds later jumps.
     pub fn new() -> Self {
         let wall = wall_clock();
         let anchor = Anchor {
@@ -124,6 +126,18 @@ fn wall_clock() -> u64 {
 }
 
 /// A clock that moves only when told: for tests and simulations.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use trustmesh::client::clock::{Clock, ManualClock};
+/// use trustmesh::proto::time::Timestamp;
+///
+/// let clock = ManualClock::at(Timestamp::from_millis(1_000));
+/// clock.advance(Duration::from_secs(2));
+/// assert_eq!(clock.now()?, Timestamp::from_millis(3_000));
+/// # Ok::<(), trustmesh::proto::rejection::Rejection>(())
+/// ```
 #[derive(Debug)]
 pub struct ManualClock(AtomicU64);
 
@@ -133,7 +147,7 @@ impl ManualClock {
         Self(AtomicU64::new(now.as_millis()))
     }
 
-    /// Moves on.
+    /// Moves on, by whole milliseconds.
     pub fn advance(&self, by: Duration) {
         let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
         self.0.fetch_add(millis, Ordering::SeqCst);

@@ -11,12 +11,37 @@ use crate::proto::rejection::Class;
 /// `received = allowed + denied` and, once nothing is in flight,
 /// `allowed = handler_runs + withdrawn`. Every allowed or denied message is in the audit:
 /// `allowed + denied = audit_decisions + audit_aggregated + audit_lost + unaudited`.
+///
+/// ```
+/// use futures_util::StreamExt as _;
+/// # use trustmesh::ConnectOptions;
+/// # use trustmesh::bus::memory::MemoryBus;
+/// use trustmesh::bus::Outgoing;
+/// # use trustmesh::proto::rejection::Class;
+/// # use trustmesh::services::authority::Authority;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let echo = Authority::dev("demo")?.agent("echo", ["pub+sub:echo"])?;
+/// # let bus = MemoryBus::new();
+/// # let echo = ConnectOptions::new(echo).connect_bus(bus.connect()).await?;
+/// let mut messages = echo.subscribe("echo").await?;
+/// bus.forge(Outgoing::new("echo", "no envelope"));
+/// echo.publish("echo", "hello".into()).await?;
+/// messages.next().await.ok_or("closed")?;
+///
+/// let counters = echo.counters();
+/// assert_eq!((counters.received, counters.allowed, counters.denied_total()), (2, 1, 1));
+/// assert_eq!(counters.denied_of(Class::Malformed), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Counters {
     /// Messages that reached a subscription or the answers' inbox.
     pub received: u64,
-    /// Of those, accepted.
+    /// Of those, accepted by verification.
     pub allowed: u64,
     /// Of those, refused, by class.
     pub denied: BTreeMap<Class, u64>,
@@ -43,7 +68,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Refused messages of every class.
+    /// Refused messages of every class: `received - allowed`.
     pub fn denied_total(&self) -> u64 {
         self.denied.values().sum()
     }

@@ -23,16 +23,42 @@ use crate::proto::verify;
 use crate::proto::verify::Scene;
 
 impl Client {
-    /// Hands some of this client's authority to an agent, for `ttl` from now.
+    /// Hands some of this client's authority to an agent, for `ttl` from now, under its newest live
+    /// key.
     ///
-    /// The chain does nothing until it is sent: see
-    /// [`Draft::grant`](super::Draft::grant). It can be delegated further
-    /// as far as this credential allows.
+    /// The chain does nothing until it is sent: see [`Draft::grant`](super::Draft::grant). It can
+    /// be delegated further as far as this credential allows. Its window begins a little before
+    /// now, by the skew at the most, for a peer whose clock is behind.
     ///
     /// # Errors
     ///
-    /// [`Denied`] when the peer is unknown, or the scope, the time or the depth exceed what this
-    /// client holds. Nothing is clipped silently.
+    /// [`Denied`], and nothing is clipped silently: [`Rejection::UnknownAgent`], or another reason
+    /// why the peer has no key of use; [`Rejection::ScopeExceeded`] for a scope or a time beyond
+    /// what this client holds or policy allows; [`Rejection::DepthExceeded`] when no
+    /// further delegation may follow; [`Rejection::ChainBroken`] for a peer in the chain already.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # use trustmesh::ConnectOptions;
+    /// # use trustmesh::bus::memory::MemoryBus;
+    /// use trustmesh::proto::scope::Scope;
+    /// # use trustmesh::services::authority::Authority;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut mesh = Authority::dev("demo")?;
+    /// # let planner = mesh.agent("planner", ["req+delegate:store.>"])?;
+    /// # let worker = mesh.agent("worker", ["sub:work"])?.id().clone();
+    /// # let planner = ConnectOptions::new(planner).connect_bus(MemoryBus::new().connect()).await?;
+    /// let minute = Duration::from_secs(60);
+    /// let grant = planner.delegate(&worker, Scope::parse(["req:store.docs.*"])?, minute)?;
+    /// assert_eq!(grant.depth(), 1);
+    ///
+    /// assert!(planner.delegate(&worker, Scope::parse(["req:bank.>"])?, minute).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn delegate(&self, peer: &AgentId, scope: Scope, ttl: Duration) -> Result<Chain, Denied> {
         let depth = self.voice.credential.chain().leaf().remaining();
         let Some(depth) = depth.checked_sub(1) else {
@@ -42,7 +68,8 @@ impl Client {
         self.delegate_to_depth(peer, scope, ttl, depth)
     }
 
-    /// [`delegate`](Self::delegate), allowing only `depth` further delegations below.
+    /// [`delegate`](Self::delegate), allowing only `depth` further delegations below, fewer than
+    /// this credential's own.
     ///
     /// # Errors
     ///
@@ -68,11 +95,37 @@ impl Client {
 
 impl Identity {
     /// Takes a chain for this identity's key into use, without a bus: its own grant, or one that
-    /// was handed over.
+    /// was handed over (protocol §7.5). By the default skew of 5 s.
+    ///
+    /// Who handed it over is not asked: [`Message::granted`](super::Message::granted) asks.
     ///
     /// # Errors
     ///
     /// [`Denied`] when the chain does not hold at `now`, or is for another key.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use trustmesh::client::Terms;
+    /// # use trustmesh::client::clock::{Clock, SystemClock};
+    /// use trustmesh::proto::scope::Scope;
+    /// # use trustmesh::proto::time::ClockSkew;
+    /// use trustmesh::services::authority::Authority;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut mesh = Authority::dev("demo")?;
+    /// let planner = mesh.agent("planner", ["req+delegate:store.>"])?;
+    /// let worker = mesh.agent("worker", ["sub:work"])?;
+    /// # let (now, skew) = (SystemClock::new().now()?, ClockSkew::default());
+    /// let own = planner.credential(planner.grant().clone(), now)?;
+    ///
+    /// let scope = Scope::parse(["req:store.docs"])?;
+    /// let terms = Terms { scope, ttl: Duration::from_secs(60), depth: 0, now, skew };
+    /// let chain = planner.delegate(&own, worker.id(), terms)?;
+    /// assert_eq!(worker.credential(chain.clone(), now)?.chain().depth(), 1);
+    /// assert!(planner.credential(chain, now).is_err()); // it is the worker's
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn credential(&self, chain: Chain, now: Timestamp) -> Result<Credential, Denied> {
         let scene = Scene {
             now,
@@ -84,6 +137,8 @@ impl Identity {
     }
 
     /// Hands on some of a credential's authority, without a bus: [`Client::delegate_to_depth`].
+    ///
+    /// It is decided by this identity's trust state.
     ///
     /// # Errors
     ///
@@ -98,18 +153,19 @@ impl Identity {
     }
 }
 
-/// What is handed on, and on which terms.
+/// What is handed on, and on which terms: the arguments of [`Identity::delegate`].
 #[derive(Clone, Debug)]
 pub struct Terms {
     /// What the delegate may do.
     pub scope: Scope,
-    /// For how long, from now.
+    /// For how long, from `now`; policy allows one hour by default.
     pub ttl: Duration,
-    /// How many further delegations may follow below.
+    /// How many further delegations may follow below, fewer than the credential's own.
     pub depth: u8,
-    /// Now.
+    /// Now, as a [`Clock`](super::clock::Clock) says.
     pub now: Timestamp,
-    /// How far the delegate's clock may be behind.
+    /// How far the delegate's clock may be behind: the window begins that much earlier where it
+    /// may.
     pub skew: ClockSkew,
 }
 

@@ -170,7 +170,8 @@ impl ReplayFloor {
     }
 }
 
-/// Why the replay floor is not known. Nothing may be accepted then.
+/// Why the replay floor is not known (protocol §14.5). Nothing may be accepted then, so no client
+/// is made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FloorError {
@@ -199,7 +200,7 @@ pub enum FloorError {
         /// The time by the clock.
         now: Timestamp,
     },
-    /// Too many at once.
+    /// 64 clients of this identity run already, in whatever processes.
     #[error("{path}: {PLACES_MAX} receivers of this identity run already: stop some of them")]
     TooMany {
         /// The path.

@@ -13,26 +13,31 @@ use crate::proto::rejection::Rejection;
 use crate::proto::trust::TrustState;
 
 /// The current trust state, shared by everything that decides.
+///
+/// It only ever moves forward: a state that may not replace the one held leaves it in place
+/// (protocol §9.6).
 #[derive(Debug)]
 pub struct TrustHandle(ArcSwap<TrustState>);
 
 impl TrustHandle {
-    /// A handle on this state.
+    /// A handle that begins with this state.
     pub fn new(state: Arc<TrustState>) -> Self {
         Self(ArcSwap::new(state))
     }
 
-    /// The state as of now. Take it once per decision.
+    /// The state as of now. Take it once per decision, so that no decision mixes two (protocol
+    /// §9.6).
     pub fn current(&self) -> Arc<TrustState> {
         self.0.load_full()
     }
 
-    /// Moves on to a newer state, as a whole.
+    /// Moves on to a newer state, as a whole. Clients that share the handle decide by it from their
+    /// next decision on.
     ///
     /// # Errors
     ///
-    /// `StaleState` when it is older than the one held, `UntrustedRoot` when of another root; the
-    /// one held stays.
+    /// [`Rejection::StaleState`] when it is older than the one held, [`Rejection::UntrustedRoot`]
+    /// when of another root; the one held stays.
     pub fn replace(&self, newer: Arc<TrustState>) -> Result<(), Rejection> {
         // Again when another got in between, or the older of two could come out on top.
         loop {
@@ -56,6 +61,23 @@ pub(crate) enum Provenance {
 }
 
 /// An agent: its id, key, certificate and grant, with the trust state it decides by.
+///
+/// It comes from [`Home::identity`](crate::client::home::Home::identity) or
+/// [`Authority::agent`](crate::services::authority::Authority::agent). Whether it holds *now* is
+/// checked when a client connects with it, and again for whatever that client does.
+///
+/// ```
+/// use trustmesh::services::authority::Authority;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut mesh = Authority::dev("demo")?;
+/// let planner = mesh.agent("planner", ["req+delegate:tools.>"])?;
+/// assert_eq!(planner.id().as_str(), "planner");
+/// assert_eq!(planner.grant().leaf().holder(), planner.key());
+/// assert_eq!(planner.trust().current().mesh(), mesh.mesh());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Identity {
     pub(crate) id: AgentId,
@@ -88,22 +110,22 @@ impl Identity {
         }
     }
 
-    /// The agent's id.
+    /// The agent's id within its mesh.
     pub fn id(&self) -> &AgentId {
         &self.id
     }
 
-    /// The agent's public key.
+    /// The agent's public key. The private one is never handed out.
     pub fn key(&self) -> crate::proto::identity::KeyBytes {
         self.key.public().bytes()
     }
 
-    /// The agent's own grant.
+    /// The agent's own grant: what it may do when nobody handed it more.
     pub fn grant(&self) -> &Chain {
         &self.grant
     }
 
-    /// The trust state it decides by.
+    /// The trust state it decides by, shared with all identities of its home or authority.
     pub fn trust(&self) -> &Arc<TrustHandle> {
         &self.trust
     }

@@ -42,11 +42,11 @@ use crate::proto::verify::VerifiedEnvelope;
 pub struct Message {
     /// The subject it was sent to.
     pub subject: Subject,
-    /// Where the sender waits for an answer: below its own inbox.
+    /// Where the sender waits for an answer, below its own inbox; present exactly in a request.
     pub reply: Option<Subject>,
     /// The payload, a slice of the received buffer.
     pub payload: Bytes,
-    /// The sender's application headers.
+    /// The sender's application headers, signed; `None` when there are none.
     pub headers: Option<HeaderMap>,
     /// Always `None`: status lines never become messages.
     pub status: Option<StatusCode>,
@@ -86,7 +86,7 @@ impl Message {
         }
     }
 
-    /// The agent that sent it.
+    /// The agent that sent it, as the registry names the key that signed.
     pub fn sender(&self) -> &AgentId {
         self.verified.sender()
     }
@@ -96,13 +96,17 @@ impl Message {
         &self.verified
     }
 
-    /// The authority the sender handed over with this message, verified now and ready for use.
+    /// The authority the sender handed over with this message, verified now and ready for use
+    /// (protocol §15.5).
     ///
     /// Of the chains attached, the one for this agent counts; it must come from the sender.
+    /// [`Client::with`] has an example.
     ///
     /// # Errors
     ///
-    /// [`Denied`] when none is for this agent, or the one that is does not hold.
+    /// [`Denied`] with [`Rejection::ChainBroken`](crate::proto::rejection::Rejection::ChainBroken)
+    /// when none is for this agent or the sender did not give it, otherwise why the one that is
+    /// does not hold.
     pub fn granted(&self) -> Result<Credential, Denied> {
         let me = self.shared.identity.key();
         let (now, trust) = self.shared.moment().map_err(Denied)?;
@@ -135,12 +139,14 @@ impl Message {
     }
 
     /// A client with this agent's own authority that acts as part of the same work: trace context
-    /// and hop count carry on.
+    /// and hop count carry on (protocol §15.4). After 16 hops nothing more is sent.
     pub fn client(&self) -> Client {
         Client::following(&self.shared, self.verified.claims())
     }
 
     /// Answers the request.
+    ///
+    /// What a handler of [`Client::serve`] returns is sent without it.
     ///
     /// # Errors
     ///

@@ -163,23 +163,57 @@ impl Client {
         }
     }
 
-    /// The agent this client is.
+    /// The agent this client is, whatever credential it sends under.
     pub fn id(&self) -> &AgentId {
         &self.shared.identity.id
     }
 
-    /// Its public key.
+    /// Its public key: below the inbox of this key its answers arrive.
     pub fn key(&self) -> KeyBytes {
         self.shared.identity.key()
     }
 
-    /// The credential it sends under.
+    /// The credential it sends, subscribes and delegates under: its own grant's, unless
+    /// [`with`](Self::with) gave it another.
     pub fn credential(&self) -> &Credential {
         &self.voice.credential
     }
 
     /// The same client, sending under another credential: authority that was handed over to it is
     /// used explicitly, never mixed with its own.
+    ///
+    /// The credential must be for this agent's own key; with another nothing is sent, as
+    /// [`Rejection::ChainBroken`].
+    ///
+    /// ```
+    /// use futures_util::StreamExt as _;
+    /// # use std::time::Duration;
+    /// # use trustmesh::ConnectOptions;
+    /// # use trustmesh::bus::memory::MemoryBus;
+    /// use trustmesh::proto::scope::Scope;
+    /// # use trustmesh::services::authority::Authority;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut mesh = Authority::dev("demo")?;
+    /// # let planner = mesh.agent("planner", ["pub:work", "pub+delegate:store.>"])?;
+    /// # let worker = mesh.agent("worker", ["sub:work"])?;
+    /// # let bus = MemoryBus::new();
+    /// # let planner = ConnectOptions::new(planner).connect_bus(bus.connect()).await?;
+    /// # let worker = ConnectOptions::new(worker).connect_bus(bus.connect()).await?;
+    /// let mut work = worker.subscribe("work").await?;
+    /// let scope = Scope::parse(["pub:store.a"])?;
+    /// let grant = planner.delegate(worker.id(), scope, Duration::from_secs(30))?;
+    /// planner.compose("work").grant(&grant).publish().await?;
+    ///
+    /// let message = work.next().await.ok_or("closed")?;
+    /// let acting = worker.with(message.granted()?);
+    /// acting.publish("store.a", "1".into()).await?;
+    /// assert!(worker.publish("store.a", "2".into()).await.is_err()); // not on its own authority
+    /// assert!(acting.publish("store.b", "3".into()).await.is_err()); // not handed over
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn with(&self, credential: Credential) -> Self {
         let voice = Voice {
@@ -192,11 +226,13 @@ impl Client {
         }
     }
 
-    /// The same client, sending as part of the work that a W3C `traceparent` names.
+    /// The same client, sending as part of the work that a W3C `traceparent` names. It travels
+    /// signed (protocol §12.4).
     ///
     /// # Errors
     ///
-    /// [`Denied`] when the text is no version-00 traceparent.
+    /// [`Denied`] with [`Rejection::Malformed`] when the text is no version-00 traceparent: 55
+    /// bytes, lower case.
     pub fn with_traceparent(&self, traceparent: &str) -> Result<Self, Denied> {
         if !crate::proto::envelope::is_traceparent(traceparent.as_bytes()) {
             let reason = crate::proto::rejection::Malformed::Extension;
@@ -216,14 +252,42 @@ impl Client {
         })
     }
 
-    /// Publishes a message. `Ok` means queued.
+    /// Publishes a message. `Ok` means queued, never delivered.
     ///
-    /// On the reply subject of a request received before, the message is the answer to it.
+    /// It lives for [`ConnectOptions::ttl`], 10 s by default. On the reply subject of a request
+    /// received before, the message is the answer to it; a request can be answered until 10 minutes
+    /// after it was issued, and of those received the last 65,536 (protocol §15.2).
     ///
     /// # Errors
     ///
-    /// The kinds of `async_nats`; [`PublishErrorKind::Send`] with a source of [`Denied`] when every
-    /// receiver would refuse the message.
+    /// The kinds of `async_nats`: [`PublishErrorKind::InvalidSubject`] for a subject outside the
+    /// grammar of protocol §5.1, [`PublishErrorKind::MaxPayloadExceeded`] over
+    /// [`max_payload`](Self::max_payload), and [`PublishErrorKind::Send`], with a source of
+    /// [`Denied`] when every receiver would refuse the message or of [`Closed`](crate::bus::Closed)
+    /// after [`drain`](Self::drain).
+    ///
+    /// ```
+    /// use std::error::Error as _;
+    ///
+    /// # use trustmesh::ConnectOptions;
+    /// use trustmesh::Denied;
+    /// # use trustmesh::bus::memory::MemoryBus;
+    /// use trustmesh::proto::rejection::Class;
+    /// # use trustmesh::services::authority::Authority;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let planner = Authority::dev("demo")?.agent("planner", ["pub:tasks.>"])?;
+    /// # let bus = MemoryBus::new();
+    /// # let planner = ConnectOptions::new(planner).connect_bus(bus.connect()).await?;
+    /// planner.publish("tasks.index", "docs/".into()).await?;
+    ///
+    /// let error = planner.publish("orders.new", "1".into()).await.err().ok_or("it was sent")?;
+    /// let denied = error.source().and_then(|source| source.downcast_ref::<Denied>());
+    /// assert_eq!(denied.map(|denied| denied.0.class()), Some(Class::ScopeExceeded));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn publish<S: ToSubject>(
         &self,
         subject: S,
@@ -239,6 +303,8 @@ impl Client {
     }
 
     /// Publishes a message with application headers, which travel signed inside the envelope.
+    ///
+    /// At most 64 headers of 16 KiB together.
     ///
     /// # Errors
     ///
@@ -261,13 +327,37 @@ impl Client {
     }
 
     /// Publishes a message whose answers shall go to `reply`, which must be below this agent's own
-    /// inbox: see [`new_inbox`](Self::new_inbox). Up to 128 answers are accepted there within five
-    /// minutes.
+    /// inbox: see [`new_inbox`](Self::new_inbox). It is a request, and needs REQ. Up to 128 answers
+    /// are accepted there within five minutes (protocol §15.1).
     ///
     /// # Errors
     ///
     /// As [`publish`](Self::publish); [`PublishErrorKind::InvalidSubject`] for another reply
-    /// subject.
+    /// subject, [`PublishErrorKind::Send`] when 16,384 reply subjects are open.
+    ///
+    /// ```
+    /// use futures_util::StreamExt as _;
+    /// # use trustmesh::ConnectOptions;
+    /// # use trustmesh::bus::memory::MemoryBus;
+    /// # use trustmesh::services::authority::Authority;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut mesh = Authority::dev("demo")?;
+    /// # let asker = mesh.agent("asker", ["req:poll"])?;
+    /// # let voter = mesh.agent("voter", ["sub+serve:poll"])?;
+    /// # let bus = MemoryBus::new();
+    /// # let asker = ConnectOptions::new(asker).connect_bus(bus.connect()).await?;
+    /// # let voter = ConnectOptions::new(voter).connect_bus(bus.connect()).await?;
+    /// # let _service = voter.serve("poll", |_| async { Ok::<_, String>("yes".into()) }).await?;
+    /// let inbox = asker.new_inbox();
+    /// let mut answers = asker.subscribe(inbox.clone()).await?;
+    /// asker.publish_with_reply("poll", inbox, "tea?".into()).await?;
+    /// let answer = answers.next().await.ok_or("closed")?;
+    /// assert_eq!((answer.sender().as_str(), &answer.payload[..]), ("voter", &b"yes"[..]));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn publish_with_reply<S: ToSubject, R: ToSubject>(
         &self,
         subject: S,
@@ -310,16 +400,42 @@ impl Client {
         .await
     }
 
-    /// Sends a request and waits for its one verified answer.
+    /// Sends a request and waits for its one verified answer, for
+    /// [`ConnectOptions::request_timeout`], 10 s by default. A peer whose policy asks for a session
+    /// gets one, and the request is sent again within the same time.
     ///
     /// Cancelling gives the answer's slot up.
     ///
     /// # Errors
     ///
-    /// The kinds of `async_nats`. `TimedOut` has a source of [`NoAnswer`](crate::error::NoAnswer),
-    /// which tells how many answers were refused; `Other` one of [`Denied`] when every receiver
-    /// would refuse the request, or of [`RefusedByPeer`](crate::error::RefusedByPeer) when the
-    /// peer did.
+    /// The kinds of `async_nats`. [`TimedOut`](crate::bus::RequestErrorKind::TimedOut) has a source
+    /// of [`NoAnswer`](crate::error::NoAnswer), which tells how many answers were refused;
+    /// [`Other`](crate::bus::RequestErrorKind::Other) one of [`Denied`] when every receiver would
+    /// refuse the request, or of [`RefusedByPeer`](crate::error::RefusedByPeer) when the peer did;
+    /// `NoResponders` when the bus says that nobody listens; `InvalidSubject` and
+    /// `MaxPayloadExceeded` as for [`publish`](Self::publish).
+    ///
+    /// ```
+    /// # use trustmesh::ConnectOptions;
+    /// # use trustmesh::bus::memory::MemoryBus;
+    /// # use trustmesh::services::authority::Authority;
+    /// #
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut mesh = Authority::dev("demo")?;
+    /// # let planner = mesh.agent("planner", ["req:tools.>"])?;
+    /// # let tool = mesh.agent("tool", ["sub+serve:tools.>"])?;
+    /// # let bus = MemoryBus::new();
+    /// # let planner = ConnectOptions::new(planner).connect_bus(bus.connect()).await?;
+    /// # let tool = ConnectOptions::new(tool).connect_bus(bus.connect()).await?;
+    /// # let echo = |m: trustmesh::Message| async move { Ok::<_, String>(m.payload) };
+    /// # let _service = tool.serve("tools.>", echo).await?;
+    /// let answer = planner.request("tools.echo", "hello".into()).await?;
+    /// assert_eq!(answer.payload, "hello");
+    /// assert_eq!(answer.sender().as_str(), "tool");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn request<S: ToSubject>(
         &self,
         subject: S,
@@ -366,6 +482,8 @@ impl Client {
     ///
     /// A custom inbox of the request is not used: answers arrive in this agent's own.
     ///
+    /// A timeout of the request takes the place of this client's.
+    ///
     /// # Errors
     ///
     /// As [`request`](Self::request).
@@ -384,21 +502,53 @@ impl Client {
         self.ask(letter, timeout).await
     }
 
-    /// Subscribes. Needs SUB for the whole pattern, except below this agent's own inbox.
+    /// Subscribes. Needs SUB for the whole pattern, except below this agent's own inbox (protocol
+    /// §6.4, §10.6). There only answers to requests of this agent come out, see
+    /// [`publish_with_reply`](Self::publish_with_reply).
+    ///
+    /// The authority must last: when the chain it subscribed under ends, is revoked or loses its
+    /// policy, further messages are refused (protocol §13.3).
     ///
     /// # Errors
     ///
-    /// The kinds of `async_nats`; [`SubscribeErrorKind::Other`] with a source of [`Denied`] when
-    /// authority or policy do not allow it.
+    /// The kinds of `async_nats`: [`SubscribeErrorKind::InvalidSubject`], and
+    /// [`SubscribeErrorKind::Other`] with a source of [`Denied`] when authority or policy do not
+    /// allow it, or of [`Closed`](crate::bus::Closed) after [`drain`](Self::drain).
+    ///
+    /// ```
+    /// use futures_util::StreamExt as _;
+    /// # use trustmesh::ConnectOptions;
+    /// # use trustmesh::bus::memory::MemoryBus;
+    /// # use trustmesh::services::authority::Authority;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut mesh = Authority::dev("demo")?;
+    /// # let planner = mesh.agent("planner", ["pub:tasks.>"])?;
+    /// # let worker = mesh.agent("worker", ["sub:tasks.>"])?;
+    /// # let bus = MemoryBus::new();
+    /// # let planner = ConnectOptions::new(planner).connect_bus(bus.connect()).await?;
+    /// # let worker = ConnectOptions::new(worker).connect_bus(bus.connect()).await?;
+    /// let mut tasks = worker.subscribe("tasks.*").await?;
+    /// planner.publish("tasks.index", "docs/".into()).await?;
+    /// let task = tasks.next().await.ok_or("closed")?;
+    /// assert_eq!((task.sender().as_str(), &task.payload[..]), ("planner", &b"docs/"[..]));
+    ///
+    /// assert!(worker.subscribe(">").await.is_err()); // more than was granted
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn subscribe<S: ToSubject>(&self, subject: S) -> Result<Subscriber, SubscribeError> {
         self.open(&subject.to_subject(), None).await
     }
 
-    /// Subscribes as a member of a queue group.
+    /// Subscribes as a member of a queue group: each message goes to one member. The members within
+    /// a process share one replay memory (protocol §14.4).
     ///
     /// # Errors
     ///
-    /// As [`subscribe`](Self::subscribe).
+    /// As [`subscribe`](Self::subscribe); [`SubscribeErrorKind::InvalidQueueName`] unless the name
+    /// is 1 to 96 bytes of printable ASCII without blanks.
     pub async fn queue_subscribe<S: ToSubject>(
         &self,
         subject: S,
@@ -407,22 +557,26 @@ impl Client {
         self.open(&subject.to_subject(), Some(queue_group)).await
     }
 
-    /// Waits until everything published so far has left this process. No server round trip.
+    /// Waits until everything published so far has left this process. No server round trip, and
+    /// nothing about the audit: see [`flush_audit`](Self::flush_audit).
     ///
     /// # Errors
     ///
-    /// As in `async_nats`.
+    /// [`FlushErrorKind::SendError`](crate::bus::FlushErrorKind::SendError) after
+    /// [`drain`](Self::drain).
     pub async fn flush(&self) -> Result<(), FlushError> {
         self.shared.bus.flush().await
     }
 
     /// Drains the connection: subscriptions end after what they have received, services finish
     /// their handlers (30 s at most), the audit is handed to the bus (5 s at most). Further
-    /// commands fail.
+    /// commands fail. Clones and the messages received share the connection.
+    ///
+    /// Cancelling ends the waiting: services stop all the same, and the connection may stay open.
     ///
     /// # Errors
     ///
-    /// As in `async_nats`, when the connection is gone.
+    /// [`DrainError`](crate::bus::DrainError) when the connection was drained already or is gone.
     pub async fn drain(&self) -> Result<(), crate::bus::DrainError> {
         let shared = &self.shared;
         if tokio::time::timeout(HANDLERS_MAY_TAKE, shared.services.stop())
@@ -441,7 +595,7 @@ impl Client {
         drained
     }
 
-    /// How long requests wait by default.
+    /// How long requests wait by default; `None` is for ever.
     pub fn timeout(&self) -> Option<Duration> {
         self.shared.request_timeout
     }
@@ -456,39 +610,87 @@ impl Client {
         self.shared.bus.state()
     }
 
-    /// What the server said about itself, with the true `max_payload` less the envelope's share.
+    /// What the server said about itself, unauthenticated, with the true `max_payload` less the
+    /// envelope's share.
     pub fn server_info(&self) -> ServerInfo {
         let mut info = self.shared.bus.server_info();
         info.max_payload = self.max_payload();
         info
     }
 
-    /// Drops the connection to the server and makes a new one.
+    /// Drops the connection to the server and makes a new one, with every subscription.
     ///
     /// # Errors
     ///
-    /// As in `async_nats`.
+    /// [`ReconnectError`] after [`drain`](Self::drain).
     pub async fn force_reconnect(&self) -> Result<(), ReconnectError> {
         self.shared.bus.force_reconnect().await
     }
 
-    /// What was received, accepted, refused and recorded.
+    /// What was received, accepted, refused and recorded since this client was made, by all its
+    /// clones.
     pub fn counters(&self) -> Counters {
         self.shared.tally.read()
     }
 
-    /// The audit records of this client from now on, in this process.
+    /// The audit records of this client from now on, in this process. Every caller gets a stream of
+    /// its own.
+    ///
+    /// ```
+    /// # use futures_util::StreamExt as _;
+    /// # use trustmesh::ConnectOptions;
+    /// use trustmesh::audit::AuditEvent;
+    /// # use trustmesh::bus::memory::MemoryBus;
+    /// # use trustmesh::services::authority::Authority;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let echo = Authority::dev("demo")?.agent("echo", ["pub+sub:echo"])?;
+    /// # let echo = ConnectOptions::new(echo).connect_bus(MemoryBus::new().connect()).await?;
+    /// let mut records = echo.audit();
+    /// # let mut messages = echo.subscribe("echo").await?;
+    /// # echo.publish("echo", "hello".into()).await?;
+    /// # messages.next().await.ok_or("closed")?;
+    /// while let Some(record) = records.next().await {
+    ///     if let AuditEvent::Decision(decision) = record.event {
+    ///         assert_eq!(decision.sender.as_deref(), Some("echo"));
+    ///         break;
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn audit(&self) -> AuditStream {
         AuditStream::new(self.shared.audit.subscribe())
     }
 
-    /// Waits until every decision so far was handed to the bus and the audit file.
+    /// Waits until every decision so far was handed to the bus and the audit file. While the bus
+    /// takes nothing it waits on; cancelling loses nothing.
     pub async fn flush_audit(&self) {
         self.shared.audit.flush().await;
     }
 
     /// Begins a message with more than a subject and a payload: an audience, granted authority, a
     /// lifetime.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # use trustmesh::ConnectOptions;
+    /// # use trustmesh::bus::memory::MemoryBus;
+    /// # use trustmesh::services::authority::Authority;
+    /// #
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut mesh = Authority::dev("demo")?;
+    /// # let planner = mesh.agent("planner", ["pub:tasks.>"])?;
+    /// # let worker = mesh.agent("worker", ["sub:x"])?;
+    /// # let planner = ConnectOptions::new(planner).connect_bus(MemoryBus::new().connect()).await?;
+    /// let draft = planner.compose("tasks.index").payload("docs/").payload_type("text/plain");
+    /// draft.audience(worker.key()).ttl(Duration::from_secs(2)).publish().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn compose<S: ToSubject>(&self, subject: S) -> Draft {
         Draft::new(self.clone(), subject.to_subject().to_string())
     }

@@ -63,7 +63,8 @@ impl std::fmt::Debug for ConnectOptions {
 }
 
 impl ConnectOptions {
-    /// Options for this identity.
+    /// Options for this identity: NATS without credentials, requests of 10 s, envelopes of 10 s, a
+    /// skew of 5 s, a strict audit on the bus.
     pub fn new(identity: Identity) -> Self {
         Self {
             identity,
@@ -77,21 +78,24 @@ impl ConnectOptions {
         }
     }
 
-    /// The options of the NATS connection itself: TLS, credentials, reconnects.
+    /// The options of the NATS connection itself: TLS, credentials, reconnects. They govern every
+    /// re-dial and the second connection as well. [`connect_bus`](Self::connect_bus) does not use
+    /// them.
     #[must_use]
     pub fn nats(mut self, options: bus::ConnectOptions) -> Self {
         self.nats = options;
         self
     }
 
-    /// How long a request waits for its answer; `None` waits for ever.
+    /// How long a request waits for its answer, 10 s by default; `None` waits for ever.
     #[must_use]
     pub fn request_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.request_timeout = timeout;
         self
     }
 
-    /// For how long an envelope may be accepted; 1 ms to 120 s, 10 s by default.
+    /// For how long an envelope may be accepted: 10 s by default, otherwise the nearest of 1 ms to
+    /// [`TTL_MAX_MS`] (120 s). Policy may allow less, and then nothing is sent.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         let millis = u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX);
@@ -99,29 +103,30 @@ impl ConnectOptions {
         self
     }
 
-    /// How far clocks may differ, 5 s by default.
+    /// How far this clock and those of peers may differ, 5 s by default (protocol §14.1).
     #[must_use]
     pub fn clock_skew(mut self, skew: ClockSkew) -> Self {
         self.skew = skew;
         self
     }
 
-    /// Where the audit goes, and what happens while it is full.
+    /// Where the audit goes, and what happens while it is full. By default it is strict and on the
+    /// bus.
     #[must_use]
     pub fn audit(mut self, audit: AuditOptions) -> Self {
         self.audit = audit;
         self
     }
 
-    /// First token of the subjects for audit and handshakes; `trustmesh` by default. Every agent
-    /// of a mesh uses the same.
+    /// First token of the subjects for audit and handshakes; `trustmesh` by default (protocol
+    /// §4.4). Every agent of a mesh uses the same. What is no single token fails when connecting.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// Another clock, for tests and simulations.
+    /// Another clock, for tests and simulations, in place of [`SystemClock`].
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
@@ -130,20 +135,27 @@ impl ConnectOptions {
 
     /// Connects to NATS.
     ///
+    /// Must be called within a tokio runtime, which carries the client's tasks.
+    ///
     /// # Errors
     ///
-    /// [`ConnectError`] when the server cannot be reached or the identity does not hold.
+    /// [`ConnectError::Bus`] when the server cannot be reached, and as
+    /// [`connect_bus`](Self::connect_bus).
     pub async fn connect(mut self, servers: impl ToServerAddrs) -> Result<Client, ConnectError> {
         let nats = std::mem::take(&mut self.nats);
         let bus = NatsBus::connect(servers, nats).await?;
         self.connect_bus(bus).await
     }
 
-    /// Takes a bus connection into use.
+    /// Takes a bus connection into use. Nothing is subscribed to yet.
+    ///
+    /// Must be called within a tokio runtime, which carries the client's tasks.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] when the identity does not hold.
+    /// [`ConnectError::Identity`] when the identity does not hold now or the clock cannot be
+    /// trusted, [`ConnectError::Prefix`], [`ConnectError::Floor`] when the replay floor of a loaded
+    /// identity cannot be kept, [`ConnectError::Random`].
     pub async fn connect_bus(self, bus: impl Bus) -> Result<Client, ConnectError> {
         Client::start(self, Arc::new(bus))
     }

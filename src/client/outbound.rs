@@ -178,8 +178,8 @@ impl super::Shared {
 }
 
 impl Client {
-    /// The largest payload that can be sent, in bytes: the server's limit less
-    /// [`RESERVE`] for the envelope.
+    /// The largest payload that can be sent, in bytes: the server's limit less [`RESERVE`] (11,264)
+    /// for the envelope. Application headers and granted chains count towards it.
     pub fn max_payload(&self) -> usize {
         self.shared.bus.max_payload().saturating_sub(RESERVE)
     }
@@ -299,7 +299,8 @@ impl Client {
         verify::in_inbox_of(reply, &self.shared.identity.key())
     }
 
-    /// A new subject below this agent's own inbox, for answers.
+    /// A new random subject below this agent's own inbox, for answers (protocol §4.3). Two calls
+    /// never give the same.
     pub fn new_inbox(&self) -> String {
         format!(
             "{}.{}",

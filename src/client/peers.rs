@@ -235,15 +235,37 @@ async fn answer_handshakes(mut raw: BusSubscriber, bus: Arc<dyn Bus>, shared: We
 }
 
 impl Client {
-    /// Performs a mutual handshake with an agent: both prove to hold their keys now. The session
-    /// lasts until the first of both certificates and chains ends, 15 minutes at most.
+    /// Performs a mutual handshake with an agent: both prove to hold their keys now (protocol §16).
+    /// The session lasts until the first of both certificates and chains ends, 15 minutes at most.
     ///
-    /// Cancelling leaves no session on this side.
+    /// Requests do this by themselves when a peer asks for a session; needing one is a rule of its
+    /// policy. Cancelling leaves no session on this side.
     ///
     /// # Errors
     ///
-    /// [`HandshakeError`] when the peer is unknown, refuses, cannot prove itself or does not
-    /// answer within 5 s.
+    /// [`HandshakeError::Refused`] when the peer has no key in good standing, nothing can be decided
+    /// now, or 65,536 sessions are held; [`HandshakeError::TimedOut`] when no answer that proves the
+    /// peer comes within 5 s, as when it refuses; [`HandshakeError::Bus`].
+    ///
+    /// ```
+    /// # use trustmesh::ConnectOptions;
+    /// # use trustmesh::bus::memory::MemoryBus;
+    /// # use trustmesh::services::authority::Authority;
+    /// #
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut mesh = Authority::dev("demo")?;
+    /// # let (alice, bob) = (mesh.agent("alice", ["pub:chat"])?, mesh.agent("bob", ["sub:chat"])?);
+    /// # let bus = MemoryBus::new();
+    /// # let alice = ConnectOptions::new(alice).connect_bus(bus.connect()).await?;
+    /// # let bob = ConnectOptions::new(bob).connect_bus(bus.connect()).await?;
+    /// let chat = bob.subscribe("chat").await?; // from here on bob answers handshakes
+    /// let session = alice.handshake(bob.id()).await?;
+    /// assert_eq!(session.key, bob.key());
+    /// # drop(chat);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn handshake(&self, peer: &AgentId) -> Result<Session, HandshakeError> {
         let key = self.peer_key(peer).inspect_err(|rejection| {
             self.shared

@@ -42,7 +42,9 @@ const ERROR_CODE_HEADER: &str = "Nats-Service-Error-Code";
 impl Client {
     /// Runs a handler for every verified message on a subject, up to 64 at a time. For requests,
     /// what the handler returns is the answer; an error becomes an answer with the header
-    /// `Nats-Service-Error`.
+    /// `Nats-Service-Error`, at most 1,024 characters of the error's text.
+    ///
+    /// Needs SUB on the subject, and SERVE to answer.
     ///
     /// Right before a handler starts, the message is checked again for what time and trust state
     /// can have changed. A handler that panics is audited and costs nobody else anything.
@@ -52,6 +54,33 @@ impl Client {
     /// # Errors
     ///
     /// As [`subscribe`](Self::subscribe).
+    ///
+    /// ```
+    /// # use trustmesh::ConnectOptions;
+    /// use trustmesh::Message;
+    /// # use trustmesh::bus::memory::MemoryBus;
+    /// # use trustmesh::services::authority::Authority;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut mesh = Authority::dev("demo")?;
+    /// # let planner = mesh.agent("planner", ["req:tools.>"])?;
+    /// # let tool = mesh.agent("tool", ["sub+serve:tools.>"])?;
+    /// # let bus = MemoryBus::new();
+    /// # let planner = ConnectOptions::new(planner).connect_bus(bus.connect()).await?;
+    /// # let tool = ConnectOptions::new(tool).connect_bus(bus.connect()).await?;
+    /// let upper = |request: Message| async move {
+    ///     let text = String::from_utf8(request.payload.to_vec())?;
+    ///     Ok::<_, std::string::FromUtf8Error>(text.to_uppercase().into())
+    /// };
+    /// let service = tool.serve("tools.upper", upper).await?;
+    ///
+    /// let answer = planner.request("tools.upper", "tea".into()).await?;
+    /// assert_eq!(answer.payload, "TEA");
+    /// service.stop().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn serve<S, H, F, E>(&self, subject: S, handler: H) -> Result<Service, SubscribeError>
     where
         S: ToSubject,
@@ -85,7 +114,8 @@ impl Client {
     }
 }
 
-/// A running service; dropping it stops the service after the messages it has received.
+/// A running service; dropping it stops the service after the messages it has received. Handlers
+/// that run then run on.
 #[derive(Debug)]
 #[must_use = "dropping a service stops it"]
 pub struct Service {
@@ -94,7 +124,8 @@ pub struct Service {
 }
 
 impl Service {
-    /// Stops the service and waits until its last handler has ended.
+    /// Stops the service and waits until its last handler has ended, those of messages already
+    /// received included. Cancelling stops it all the same, without waiting.
     pub async fn stop(mut self) {
         // Dropping the sender is the signal.
         self.stop = None;

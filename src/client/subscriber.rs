@@ -28,6 +28,10 @@ const REFUSALS_PER_POLL: usize = 32;
 /// Verification happens where the stream is polled: what it yields has been checked at that
 /// moment, and a slow reader slows nobody else. What is refused is audited and skipped; a refused
 /// message never ends the stream. Dropping it unsubscribes.
+///
+/// It ends after [`unsubscribe`](Self::unsubscribe), [`drain`](Self::drain) or
+/// [`Client::drain`](super::Client::drain). Cancelling a read loses nothing.
+/// [`Client::subscribe`](super::Client::subscribe) has an example.
 pub struct Subscriber {
     raw: Option<BusSubscriber>,
     shared: Arc<Shared>,

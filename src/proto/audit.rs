@@ -38,7 +38,7 @@ use super::time::ClockSkew;
 use super::time::Timestamp;
 use super::trust::TrustState;
 
-/// Version of the record schema.
+/// Version of the record schema, `v` of every line (protocol §17.3).
 pub const RECORD_VERSION: u8 = 1;
 
 /// A place for one event that has already been reserved.
@@ -46,23 +46,41 @@ pub const RECORD_VERSION: u8 = 1;
 /// Taken before a message is verified, so that what cannot be recorded is not decided, and never
 /// blocking: where the audit is full, taking the slot fails (strict) or yields one that counts the
 /// event into a gap (available).
+///
+/// ```
+/// use trustmesh::proto::audit::{AuditSlot, Decision};
+///
+/// /// Keeps decisions in memory.
+/// struct Kept<'a>(&'a mut Vec<Decision>);
+///
+/// impl AuditSlot for Kept<'_> {
+///     fn fill(self, decision: Decision) {
+///         self.0.push(decision);
+///     }
+/// }
+/// ```
+///
+/// [`ReplayGuard`](super::replay::ReplayGuard) shows one in use.
 pub trait AuditSlot {
-    /// Puts the decision into the slot.
+    /// Puts the decision into the slot. It must neither block nor fail: by now the message is
+    /// decided.
     fn fill(self, decision: Decision);
 }
 
-/// The facts of one decision, as known when it was made.
+/// The facts of one decision, as known when it was made. It holds no payload, application header or
+/// secret of the message.
 #[derive(Clone, Debug)]
 pub struct Decision {
     /// When it was made.
     pub at: Timestamp,
     /// Why the message was refused; `None` when it was accepted.
     pub rejection: Option<Rejection>,
-    /// The subject it was delivered on.
+    /// The subject it was delivered on, by the bus's word.
     pub delivered: String,
-    /// Length of the message in bytes.
+    /// Length of the frame in bytes.
     pub len: usize,
-    /// For unauthenticated refusals, SHA-256 of the first 256 bytes.
+    /// For unauthenticated refusals, SHA-256 of the first
+    /// [`AUDIT_DIGEST_PREFIX`](super::limits::AUDIT_DIGEST_PREFIX) bytes, without a tag.
     pub digest: Option<[u8; 32]>,
     /// What the header says, when it could be decoded.
     pub header: Option<HeaderFacts>,
@@ -70,7 +88,7 @@ pub struct Decision {
     pub authentic: bool,
     /// The chain, when every signature of it verified.
     pub chain: Option<VerifiedChain>,
-    /// The state the decision was made under.
+    /// The one state the decision was made under.
     pub trust: Arc<TrustState>,
     /// What verifying cost, when somebody measured it, in nanoseconds.
     pub cost_ns: Option<u64>,
@@ -83,15 +101,15 @@ pub struct HeaderFacts {
     pub action: Action,
     /// The message id.
     pub mid: MessageId,
-    /// The object id of the header.
+    /// The object id of the header, which names the message.
     pub object: ObjectId,
     /// The request answered.
     pub in_reply_to: Option<ObjectId>,
-    /// The sender's key, from the chain.
+    /// The sender's key: the last holder of the chain, once the chain was found to be the header's.
     pub sender: Option<KeyBytes>,
-    /// The trace context.
+    /// The W3C trace context, 55 characters.
     pub traceparent: Option<String>,
-    /// How often the work was forwarded.
+    /// How often the work was forwarded, 0 to 16.
     pub hops: u8,
 }
 
@@ -111,7 +129,8 @@ impl HeaderFacts {
 }
 
 impl Decision {
-    /// The event that stands for this decision.
+    /// The event that stands for this decision (protocol §17.4). Names of agents come from the
+    /// registry, never from the message.
     pub fn event(&self) -> AuditEvent {
         let epochs = self.trust.epochs();
         let header = self.header.as_ref();
@@ -173,7 +192,7 @@ impl Decision {
     }
 }
 
-/// What happened.
+/// What happened (protocol §17.4). As JSON, `kind` says which.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 #[expect(
@@ -248,18 +267,18 @@ pub enum Word {
     Deny,
 }
 
-/// One decision. Ids, keys and digests are lower-case hex.
+/// One decision (protocol §17.4). Ids, keys and digests are lower-case hexadecimal.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct DecisionEvent {
     /// Allow or deny.
     pub verdict: Word,
-    /// Class of the rejection.
+    /// Class of the rejection, by [name](super::rejection::Class::name).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
-    /// Code of the rejection.
+    /// Code of the rejection, class × 100 + reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<u16>,
-    /// The rejection in words.
+    /// The rejection in words, which are not fixed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The link concerned; 0 is the root grant.
@@ -270,10 +289,10 @@ pub struct DecisionEvent {
     /// `pub`, `req` or `serve`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<String>,
-    /// The sender, as registered.
+    /// The sender, as registered for its key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sender: Option<String>,
-    /// The sender's key.
+    /// The sender's key, the last holder of the chain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sender_key: Option<String>,
     /// Whether sender, action and ids are claims, because the signature did not verify or was
@@ -294,13 +313,13 @@ pub struct DecisionEvent {
     /// The links, when all their signatures verified.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chain: Vec<HopEvent>,
-    /// The trace context the sender signed.
+    /// The W3C `traceparent` the sender signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
-    /// How often the work was forwarded.
+    /// How often the work was forwarded, 0 to 16.
     #[serde(default)]
     pub hops: u8,
-    /// Length of the message in bytes.
+    /// Length of the frame in bytes.
     pub len: usize,
     /// For unauthenticated refusals, SHA-256 of the first 256 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -316,35 +335,37 @@ pub struct DecisionEvent {
     pub cost_ns: Option<u64>,
 }
 
-/// One link of the chain of a decision.
+/// One link of the chain of a decision, root grant first (protocol §17.4).
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct HopEvent {
     /// Object id of the link.
     pub link: String,
-    /// Who received the authority.
+    /// Who received the authority: the registered agent, or the key when there is none.
     pub holder: String,
     /// With which key.
     pub key: String,
-    /// What may be done, as capability text.
+    /// What may be done, as capability text (protocol §6.6).
     pub scope: Vec<String>,
     /// Until when, in milliseconds since the epoch.
     pub until: u64,
-    /// How many delegations may follow.
+    /// How many delegations may follow, 0 to 8.
     pub remaining: u8,
 }
 
-/// An event with its place in the emitter's sequence: one JSON line.
+/// An event with its place in the emitter's sequence: one JSON line (protocol §17.3).
+///
+/// By itself it proves nothing. What an [`AuditReader`] hands out was signed by its emitter.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct AuditRecord {
-    /// Version of this schema.
+    /// Version of this schema, [`RECORD_VERSION`].
     pub v: u8,
     /// The agent that decided.
     pub emitter: String,
-    /// The run of that agent: 8 random bytes a process.
+    /// The run of that agent: 8 random bytes a process, in hexadecimal.
     pub run: String,
     /// Number of the record within the run, from 0.
     pub seq: u64,
-    /// Digest of the line before, all zero for the first.
+    /// Digest of the line before in hexadecimal, 64 zeros for the first.
     pub prev: String,
     /// The emitter's time in milliseconds since the epoch.
     pub time: u64,
@@ -368,7 +389,23 @@ impl AuditRecord {
     }
 }
 
-/// Numbers and chains the records of one emitter.
+/// Numbers and chains the records of one emitter (protocol §17.3), from 0 and from a `prev` of
+/// zeros.
+///
+/// ```
+/// use trustmesh::proto::audit::{AuditEvent, RecordChain};
+/// use trustmesh::proto::identity::AgentId;
+/// use trustmesh::proto::time::Timestamp;
+///
+/// let mut chain = RecordChain::new(AgentId::parse("worker")?, [7; 8]);
+/// let gap = AuditEvent::Gap { count: 3 };
+/// let (first, line) = chain.append(Timestamp::from_millis(1), gap.clone());
+/// let (second, _) = chain.append(Timestamp::from_millis(2), gap);
+/// assert_eq!((first.seq, second.seq), (0, 1));
+/// assert!(line.contains(r#""kind":"gap","count":3"#) && !line.contains('\n'));
+/// assert_ne!(second.prev, first.prev);
+/// # Ok::<(), trustmesh::proto::identity::InvalidAgentId>(())
+/// ```
 #[derive(Debug)]
 pub struct RecordChain {
     emitter: AgentId,
@@ -378,7 +415,7 @@ pub struct RecordChain {
 }
 
 impl RecordChain {
-    /// The beginning of a run.
+    /// The beginning of a run, named by 8 random bytes.
     pub fn new(emitter: AgentId, run: [u8; 8]) -> Self {
         let run = data_encoding::HEXLOWER.encode(&run);
         Self {
@@ -389,7 +426,8 @@ impl RecordChain {
         }
     }
 
-    /// Appends an event; returns the record and its line, without line break.
+    /// Appends an event; returns the record and its line, without line break. The next record is
+    /// chained to exactly the bytes of that line.
     pub fn append(&mut self, at: Timestamp, event: AuditEvent) -> (AuditRecord, String) {
         let record = AuditRecord {
             v: RECORD_VERSION,
@@ -407,12 +445,12 @@ impl RecordChain {
     }
 }
 
-/// The subject `<prefix>.audit.<id>`.
+/// The subject `<prefix>.audit.<id>` (protocol §4.4), the id as a token.
 pub fn audit_subject(prefix: &str, emitter: &AgentId) -> String {
     format!("{prefix}.audit.{}", emitter.token())
 }
 
-/// What an audit reader found in a batch.
+/// What an audit reader found in a batch (protocol §17.5), in the order of the batch.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "nearly every item is a record")]
 #[non_exhaustive]
@@ -462,10 +500,40 @@ struct Position {
     prev: String,
 }
 
-/// Checks audit batches and restores the order of each emitter.
+/// Checks audit batches and restores the order of each emitter (protocol §17.1, §17.5).
 ///
 /// The authority for `<prefix>.audit.<id>` is the live certificate of `<id>`, never a chain: no
-/// grant lets an agent speak for another in the audit.
+/// grant lets an agent speak for another in the audit. It remembers its place in the last 64 runs
+/// of each emitter.
+///
+/// ```
+/// use trustmesh::ConnectOptions;
+/// use trustmesh::bus::memory::MemoryBus;
+/// use trustmesh::client::clock::{Clock, SystemClock};
+/// use trustmesh::proto::audit::{AuditItem, AuditReader};
+/// use trustmesh::proto::time::ClockSkew;
+/// use trustmesh::services::authority::Authority;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut mesh = Authority::dev("demo")?;
+/// let (bus, worker) = (MemoryBus::new(), mesh.agent("worker", ["sub:tasks"])?);
+/// let trust = worker.trust().current();
+/// let tap = bus.tap();
+/// let worker = ConnectOptions::new(worker).connect_bus(bus.connect()).await?;
+/// worker.flush_audit().await; // a notice: this is a development mesh
+///
+/// let mut reader = AuditReader::new("trustmesh", ClockSkew::default());
+/// let now = SystemClock::new().now()?;
+/// let batches = tap.take();
+/// assert!(!batches.is_empty());
+/// for batch in batches {
+///     let items = reader.read(&batch.payload, &batch.subject, &trust, now)?;
+///     assert!(items.iter().all(|item| matches!(item, AuditItem::Record(_))));
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct AuditReader {
     prefix: String,
@@ -475,7 +543,7 @@ pub struct AuditReader {
 }
 
 impl AuditReader {
-    /// A reader that has seen nothing.
+    /// A reader that has seen nothing, for the audit subjects below `prefix`.
     pub fn new(prefix: &str, skew: ClockSkew) -> Self {
         Self {
             prefix: prefix.to_owned(),
@@ -484,11 +552,18 @@ impl AuditReader {
         }
     }
 
-    /// Checks one message and returns what is in it.
+    /// Checks one message, delivered on the subject `delivered`, and returns what is in it
+    /// (protocol §17.1). There is no replay check: a batch that comes again yields duplicates.
     ///
     /// # Errors
     ///
-    /// Why the batch is not an emitter's: nothing of it counts.
+    /// Why the batch is not an emitter's; nothing of it counts. Of the frame:
+    /// [`Rejection::Malformed`], [`Rejection::TooLarge`], [`Rejection::UnsupportedVersion`],
+    /// [`Rejection::DepthExceeded`]. Of its place and kind: [`Rejection::UntrustedRoot`],
+    /// [`Rejection::SubjectMismatch`], [`Rejection::UnexpectedReply`], [`Rejection::ChainBroken`].
+    /// Of its time and emitter: [`Rejection::NotYetValid`], [`Rejection::Expired`],
+    /// [`Rejection::StaleState`], [`Rejection::UnknownAgent`], [`Rejection::Blocked`],
+    /// [`Rejection::Revoked`], [`Rejection::BadSignature`].
     pub fn read(
         &mut self,
         frame: &Bytes,

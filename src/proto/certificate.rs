@@ -34,25 +34,28 @@ use super::wire;
 use super::wire::Reader;
 use super::wire::bin;
 
-/// Largest encoded certificate: ids, two signatures and framing come to about 400 bytes.
+/// Largest encoded certificate in bytes: ids, two signatures and framing come to about 400.
 pub const CERTIFICATE_MAX: usize = 512;
 
-/// What a certificate says.
+/// What a certificate says (protocol §8). By itself it proves nothing: see [`Certificate`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CertificateClaims {
     /// The mesh.
     pub mesh: MeshId,
-    /// 16 random bytes.
+    /// 16 random bytes, so that two certificates of the same content have two ids.
     pub serial: [u8; 16],
     /// The agent.
     pub agent: AgentId,
     /// Its key.
     pub key: KeyBytes,
-    /// When the certificate holds.
+    /// When the certificate holds, at most [`LIFETIME_MAX_MS`](super::limits::LIFETIME_MAX_MS)
+    /// long.
     pub validity: Validity,
-    /// The certificate this one follows, when the key was rotated or the term renewed.
+    /// The certificate this one follows, when the key was rotated or the term renewed. It decides
+    /// nothing.
     pub previous: Option<ObjectId>,
-    /// How often the agent's key was rotated.
+    /// How often the agent's key was rotated. A peer is looked for under the highest first; it
+    /// decides nothing else.
     pub key_epoch: u32,
 }
 
@@ -105,7 +108,33 @@ impl CertificateClaims {
     }
 }
 
-/// A certificate that was decoded but not checked.
+/// A certificate that was decoded but not checked: anybody can have written it.
+///
+/// ```
+/// use trustmesh::proto::certificate::{CertificateClaims, UnverifiedCertificate};
+/// use trustmesh::proto::identity::{AgentId, SigningKey};
+/// use trustmesh::proto::signing::MeshId;
+/// use trustmesh::proto::time::{Timestamp, Validity};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (registrar, key) = (SigningKey::generate()?, SigningKey::generate()?);
+/// let (from, until) = (Timestamp::from_millis(0), Timestamp::from_millis(3_600_000));
+/// let claims = CertificateClaims {
+///     mesh: MeshId([1; 16]),
+///     serial: [2; 16],
+///     agent: AgentId::parse("planner")?,
+///     key: key.public().bytes(),
+///     validity: Validity::new(from, until).ok_or("empty")?,
+///     previous: None,
+///     key_epoch: 0,
+/// };
+/// let bytes = UnverifiedCertificate::sign(&claims, (0, &registrar), &key)?;
+/// let unverified = UnverifiedCertificate::parse(&bytes)?;
+/// let certificate = unverified.verify(claims.mesh, &[registrar.public()])?;
+/// assert_eq!(certificate.agent().as_str(), "planner");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct UnverifiedCertificate {
     claims: CertificateClaims,
@@ -117,11 +146,12 @@ pub struct UnverifiedCertificate {
 }
 
 impl UnverifiedCertificate {
-    /// Decodes a certificate.
+    /// Decodes a certificate of at most [`CERTIFICATE_MAX`] bytes. No signature is looked at.
     ///
     /// # Errors
     ///
-    /// `TooLarge`, `Malformed` or `UnsupportedVersion`.
+    /// [`Rejection::TooLarge`], [`Rejection::Malformed`] or [`Rejection::UnsupportedVersion`], in
+    /// the order of protocol §8, steps 1 to 3.
     pub fn parse(bytes: &Bytes) -> Result<Self, Rejection> {
         let place = Place::Certificate;
         if bytes.len() > CERTIFICATE_MAX {
@@ -151,9 +181,12 @@ impl UnverifiedCertificate {
 
     /// Certifies `claims`. The certified key signs too, to prove that it is possessed.
     ///
+    /// `registrar` is the signing key and its position among the trust root's registrar keys.
+    /// Whether they are of the mesh is not asked here, but by whoever verifies.
+    ///
     /// # Errors
     ///
-    /// `KeyMismatch` when `key` is not the key of the claims.
+    /// [`Rejection::KeyMismatch`] when `key` is not the key of the claims.
     pub fn sign(
         claims: &CertificateClaims,
         registrar: (u8, &SigningKey),
@@ -178,7 +211,7 @@ impl UnverifiedCertificate {
         Ok(bytes.into())
     }
 
-    /// What it claims.
+    /// What it claims, unchecked.
     pub fn claims(&self) -> &CertificateClaims {
         &self.claims
     }
@@ -188,11 +221,13 @@ impl UnverifiedCertificate {
         self.id
     }
 
-    /// Checks mesh, key, registrar signature and proof of possession.
+    /// Checks mesh, key, registrar signature and proof of possession (protocol §8, steps 4 to 8).
+    /// `registrars` are the keys of the registrar role, in the order of the trust root.
     ///
     /// # Errors
     ///
-    /// `UntrustedRoot`, `WeakKey` or `BadSignature`.
+    /// [`Rejection::UntrustedRoot`] for another mesh or a position without a key,
+    /// [`Rejection::WeakKey`], or [`Rejection::BadSignature`].
     pub fn verify(self, mesh: MeshId, registrars: &[PublicKey]) -> Result<Certificate, Rejection> {
         let place = Place::Certificate;
         if self.claims.mesh != mesh {
@@ -240,6 +275,8 @@ impl UnverifiedCertificate {
 /// Holding one tells you that a registrar of the mesh certified the key for the agent, that the
 /// key is an acceptable one of prime order, and that its holder proved to possess it. Whether it
 /// is live at some instant is asked with its [`validity`](CertificateClaims::validity).
+///
+/// [`UnverifiedCertificate::verify`] makes one, as its example shows.
 #[derive(Clone, Debug)]
 pub struct Certificate {
     id: ObjectId,
@@ -248,7 +285,7 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// The object id.
+    /// The object id: what headers of audit batches and handshakes name it by.
     pub fn id(&self) -> ObjectId {
         self.id
     }
@@ -258,7 +295,7 @@ impl Certificate {
         &self.key
     }
 
-    /// What it says.
+    /// What it says, signed by the registrar.
     pub fn claims(&self) -> &CertificateClaims {
         self.claims.claims()
     }

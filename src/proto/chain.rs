@@ -42,6 +42,9 @@ use super::time::Timestamp;
 use super::wire::Reader;
 
 /// Where the keys that verify a chain come from: never from the chain.
+///
+/// [`TrustState`](super::trust::TrustState) is the one implementation this crate has. What it
+/// answers must not depend on the chain asked about.
 pub trait Anchors {
     /// The imported key, when it holds the issuer role in this mesh.
     fn issuer(&self, key: &KeyBytes) -> Option<PublicKey>;
@@ -50,7 +53,7 @@ pub trait Anchors {
     fn holder(&self, key: &KeyBytes) -> Option<PublicKey>;
 }
 
-/// A well-formed chain of links.
+/// A well-formed chain of links (protocol §7.2).
 ///
 /// Holding one tells you that the bytes are canonical, that there are 1 to [`LINKS_MAX`] links,
 /// each naming the one above, that issuer and holders are distinct, and that every link narrows
@@ -67,10 +70,14 @@ pub struct Chain {
 impl Chain {
     /// Decodes `[[body bin, signature bin64]…]`.
     ///
+    /// At most [`CHAIN_MAX`] bytes and [`LINKS_MAX`] links. The faults are looked for in the order
+    /// of protocol §7.2, and the first is reported.
+    ///
     /// # Errors
     ///
-    /// `TooLarge`, `Malformed`, `UnsupportedVersion`, `ChainBroken`, `DepthExceeded` or
-    /// `ScopeExceeded`, naming the link. No signature is looked at.
+    /// [`Rejection::TooLarge`], [`Rejection::Malformed`], [`Rejection::UnsupportedVersion`],
+    /// [`Rejection::ChainBroken`], [`Rejection::DepthExceeded`] or [`Rejection::ScopeExceeded`],
+    /// naming the link where the fault lies in one. No signature is looked at.
     pub fn parse(bytes: Bytes) -> Result<Self, Rejection> {
         let digest = Self::digest_of(&bytes)?;
         Self::parse_with_digest(bytes, digest)
@@ -141,9 +148,14 @@ impl Chain {
 
     /// A root grant: a chain of one link, signed by an issuer.
     ///
+    /// Whether the key has the issuer role in the mesh is not asked here, but by whoever verifies.
+    ///
     /// # Errors
     ///
-    /// Whatever [`parse`](Self::parse) would refuse.
+    /// Whatever [`parse`](Self::parse) would refuse: a window over 30 days
+    /// ([`Rejection::Malformed`]), more than 8 delegations below ([`Rejection::DepthExceeded`]),
+    /// the issuer as holder ([`Rejection::ChainBroken`]), a link over [`LINK_MAX`] bytes
+    /// ([`Rejection::TooLarge`]).
     pub fn root_grant(
         mesh: MeshId,
         draft: &LinkDraft,
@@ -158,11 +170,14 @@ impl Chain {
         Self::parse(bytes.into())
     }
 
-    /// Checks every signature: link 0 by the issuer, each other by the holder of the one above.
+    /// Checks every signature (protocol §7.3): link 0 by the issuer, each other by the holder of
+    /// the one above. Each costs one of the budget.
     ///
     /// # Errors
     ///
-    /// `UntrustedRoot`, `UnknownAgent`, or `BadSignature` naming the link.
+    /// [`Rejection::UntrustedRoot`] when `anchors` knows no such issuer,
+    /// [`Rejection::UnknownAgent`] naming a holder it does not know, [`Rejection::BadSignature`]
+    /// naming the link, and [`Rejection::TooLarge`] when the budget is used up.
     pub fn verify(
         self,
         anchors: &dyn Anchors,
@@ -184,47 +199,47 @@ impl Chain {
         Ok(VerifiedChain(Arc::new(self)))
     }
 
-    /// The exact bytes.
+    /// The exact bytes it was read from.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
-    /// The digest of the exact bytes.
+    /// The digest of the exact bytes, under the tag `chain` (protocol §7.3).
     pub fn digest(&self) -> ObjectId {
         self.digest
     }
 
-    /// The links, root grant first; never empty.
+    /// The links, root grant first: 1 to [`LINKS_MAX`].
     pub fn links(&self) -> &[Link] {
         &self.links
     }
 
-    /// The last link.
+    /// The last link, whose holder acts under the chain.
     pub fn leaf(&self) -> &Link {
         // `parse` refuses chains without links.
         &self.links[self.links.len() - 1]
     }
 
-    /// The number of delegations below the root grant.
+    /// The number of delegations below the root grant, 0 to 8.
     pub fn depth(&self) -> u8 {
         self.links.len() as u8 - 1
     }
 
-    /// The mesh the root grant is of.
+    /// The mesh the root grant says it is of. Compared with the trust state's when it is used.
     pub fn mesh(&self) -> MeshId {
         self.mesh
     }
 
-    /// The issuer of the root grant.
+    /// The key that the root grant says issued it.
     pub fn issuer(&self) -> KeyBytes {
         self.issuer
     }
 
-    /// Checks that every link holds at `now`.
+    /// Checks that every link holds at `now` (protocol §14.2), first link first.
     ///
     /// # Errors
     ///
-    /// `NotYetValid` or `Expired`, naming the link.
+    /// [`Rejection::NotYetValid`] or [`Rejection::Expired`], naming the link.
     pub fn check_validity(&self, now: Timestamp, skew: ClockSkew) -> Result<(), Rejection> {
         for (index, link) in self.links.iter().enumerate() {
             let place = Place::Hop(index as u8);
@@ -285,15 +300,35 @@ fn check_distinct(above: &[Link], link: &Link, index: u8) -> Result<(), Rejectio
 /// Holding one tells you that an issuer of the mesh made the root grant and that each holder, with
 /// a registered key, signed the link below its own. Cloning shares it. It does not tell you that
 /// the chain holds now: that is decided per message.
+///
+/// ```
+/// use trustmesh::proto::signing::Budget;
+/// use trustmesh::services::authority::Authority;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut mesh = Authority::dev("demo")?;
+/// let planner = mesh.agent("planner", ["req+delegate:tools.>"])?;
+/// let trust = planner.trust().current();
+///
+/// let chain = planner.grant().clone().verify(&*trust, &mut Budget::message())?;
+/// assert_eq!(chain.depth(), 0);
+/// assert_eq!(chain.leaf().holder(), planner.key());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct VerifiedChain(Arc<Chain>);
 
 impl VerifiedChain {
     /// Takes the chain into use with the key of its last holder.
     ///
+    /// Whether the chain holds now is not asked: see [`accept_chain`](super::verify::accept_chain),
+    /// which asks it first.
+    ///
     /// # Errors
     ///
-    /// `ChainBroken` when `key` is not that holder's.
+    /// [`Rejection::ChainBroken`] with [`NotOurs`](ChainBroken::NotOurs), naming the last link,
+    /// when `key` is not that holder's.
     pub fn hold(self, key: Arc<SigningKey>) -> Result<Credential, Rejection> {
         if self.leaf().holder() != key.public().bytes() {
             let place = Place::Hop(self.depth());
@@ -315,6 +350,42 @@ impl std::ops::Deref for VerifiedChain {
 }
 
 /// A verified chain with the key of its last holder: what an agent acts and delegates with.
+///
+/// Holding one tells you that the chain's signatures were checked and that the key is the one its
+/// last link gives authority to. Whether receivers accept it now is decided by them, per message.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// use trustmesh::proto::delegation::LinkDraft;
+/// use trustmesh::proto::identity::{AgentId, SigningKey};
+/// use trustmesh::proto::scope::Scope;
+/// use trustmesh::proto::signing::Budget;
+/// use trustmesh::services::authority::Authority;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut mesh = Authority::dev("demo")?;
+/// let key = Arc::new(SigningKey::generate()?);
+/// mesh.enrol(&AgentId::parse("planner")?, &key)?;
+/// let scope = Scope::parse(["req+delegate:store.>"])?;
+/// let grant = mesh.grant(&key.public().bytes(), scope, 1, Duration::from_secs(3600))?;
+/// let trust = mesh.publish()?.current();
+/// let credential = grant.verify(&*trust, &mut Budget::message())?.hold(key)?;
+///
+/// let mut draft = LinkDraft {
+///     holder: SigningKey::generate()?.public().bytes(),
+///     validity: credential.chain().leaf().validity(),
+///     remaining: 0,
+///     scope: Scope::parse(["req:store.docs"])?,
+///     nonce: [1; 16], // random, outside examples
+/// };
+/// assert_eq!(credential.delegate(&draft)?.depth(), 1);
+/// draft.scope = Scope::parse(["pub:store.docs"])?;
+/// assert!(credential.delegate(&draft).is_err()); // never held
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Credential {
     chain: VerifiedChain,
@@ -322,23 +393,26 @@ pub struct Credential {
 }
 
 impl Credential {
-    /// The chain.
+    /// The chain, down to this credential's key.
     pub fn chain(&self) -> &VerifiedChain {
         &self.chain
     }
 
-    /// The key.
+    /// The key of the chain's last holder.
     pub fn key(&self) -> &Arc<SigningKey> {
         &self.key
     }
 
-    /// Hands on some of this authority.
+    /// Hands on some of this authority: the chain so far and one more link, signed by this key.
     ///
     /// # Errors
     ///
-    /// Whatever a receiver would refuse: a scope that is not contained in one delegable
-    /// capability, a window outside this one, no remaining depth, a holder who is in the chain
-    /// already.
+    /// Whatever a receiver would refuse (protocol §7.6): [`Rejection::ScopeExceeded`] for a scope
+    /// that is not contained in one delegable capability or a window outside this one,
+    /// [`Rejection::DepthExceeded`] when `remaining` is not less than this link's,
+    /// [`Rejection::ChainBroken`] for a holder who is in the chain already, [`Rejection::TooLarge`]
+    /// for a link over [`LINK_MAX`] or a chain over [`CHAIN_MAX`] bytes, [`Rejection::Malformed`]
+    /// for a capability without actions.
     pub fn delegate(&self, draft: &LinkDraft) -> Result<Chain, Rejection> {
         let parent = Parent::Link(self.chain.leaf().id());
         let link = Link::sign(parent, draft, &self.key);

@@ -35,17 +35,20 @@ use super::wire;
 use super::wire::Reader;
 use super::wire::bin;
 
-/// What a new link shall say. Give it to [`Credential::delegate`] or [`Chain::root_grant`].
+/// What a new link shall say (protocol §7.1). Give it to [`Credential::delegate`] or
+/// [`Chain::root_grant`], which refuse what no receiver would accept.
 ///
 /// [`Credential::delegate`]: super::chain::Credential::delegate
 /// [`Chain::root_grant`]: super::chain::Chain::root_grant
 #[derive(Clone, Debug)]
 pub struct LinkDraft {
-    /// Who receives the authority.
+    /// Who receives the authority: neither the issuer nor a holder above.
     pub holder: KeyBytes,
-    /// When it holds; for a delegation, inside the parent's window.
+    /// When it holds, at most [`LIFETIME_MAX_MS`] long; for a delegation, inside the parent's
+    /// window.
     pub validity: Validity,
-    /// How many further delegations may follow; for a delegation, fewer than the parent's.
+    /// How many further delegations may follow, 0 to [`REMAINING_MAX`]; for a delegation, fewer
+    /// than the parent's.
     pub remaining: u8,
     /// What may be done; for a delegation, contained in the parent's.
     pub scope: Scope,
@@ -53,7 +56,7 @@ pub struct LinkDraft {
     pub nonce: [u8; 16],
 }
 
-/// What stands above a link.
+/// What stands above a link. For link 0 it is the issuer, for every other the link before it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Parent {
     /// Nothing: this is a root grant by an issuer of a mesh.
@@ -67,7 +70,8 @@ pub enum Parent {
     Link(ObjectId),
 }
 
-/// A decoded link of a chain. By itself it proves nothing: its signature has not been checked.
+/// A decoded link of a chain (protocol §7.1). By itself it proves nothing: its signature has not
+/// been checked. Links are read as part of a [`Chain`](super::chain::Chain).
 #[derive(Clone, Debug)]
 pub struct Link {
     pub(crate) parent: Parent,
@@ -81,7 +85,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// What stands above.
+    /// What stands above, as the link says.
     pub fn parent(&self) -> Parent {
         self.parent
     }
@@ -91,12 +95,13 @@ impl Link {
         self.holder
     }
 
-    /// When the link holds.
+    /// When the link holds; inside the window of the link above, as every
+    /// [`Chain`](super::chain::Chain) is.
     pub fn validity(&self) -> Validity {
         self.validity
     }
 
-    /// How many delegations may still follow.
+    /// How many delegations may still follow, 0 to [`REMAINING_MAX`].
     pub fn remaining(&self) -> u8 {
         self.remaining
     }

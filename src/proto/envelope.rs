@@ -60,19 +60,19 @@ use super::wire;
 use super::wire::Reader;
 use super::wire::bin;
 
-/// What a header says.
+/// What a header says (protocol §12.2).
 ///
 /// By itself it proves nothing; inside a [`VerifiedEnvelope`](super::verify::VerifiedEnvelope)
 /// every field was signed by the sender.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Claims {
-    /// How the envelope is signed; 1 is one signature.
+    /// How the envelope is signed; always 1, one signature, in what was parsed.
     pub mode: u8,
-    /// The mesh.
+    /// The mesh it is for.
     pub mesh: MeshId,
     /// 16 random bytes that no other message of this sender has.
     pub mid: MessageId,
-    /// When it was made.
+    /// When it was made, by the sender's clock.
     pub issued: Timestamp,
     /// For how many milliseconds it may be accepted: 1 to [`TTL_MAX_MS`].
     pub ttl_ms: u32,
@@ -86,26 +86,27 @@ pub struct Claims {
     pub audience: Option<KeyBytes>,
     /// The request it answers; present exactly when the action is Serve.
     pub in_reply_to: Option<ObjectId>,
-    /// The last link of the chain it is sent under.
+    /// The object id of the last link of the chain it is sent under.
     pub leaf: ObjectId,
-    /// A media type or the like, at most 96 bytes; empty by default.
+    /// A media type or the like, at most [`PAYLOAD_TYPE_MAX`] bytes of UTF-8; empty by default.
     pub payload_type: Bytes,
-    /// Digest of the content.
+    /// Digest of the content, under the tag `content`.
     pub content_hash: ObjectId,
     /// Length of the content in bytes.
     pub content_len: u32,
-    /// Extensions.
+    /// What the sender said beyond that.
     pub extensions: Extensions,
 }
 
-/// The extensions of a header. What is absent here was absent there.
+/// The extensions of a header (protocol §12.4). What is absent here was absent there; unknown ones
+/// that are not critical were skipped.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Extensions {
     /// Registry, revocation and policy epochs the sender decided under: a hint.
     pub epochs: Option<[u64; 3]>,
-    /// W3C `traceparent`, 55 bytes.
+    /// W3C `traceparent` (Trace Context §3.2), version 00: 55 bytes.
     pub traceparent: Option<Bytes>,
-    /// How often this piece of work was forwarded; absent means 0.
+    /// How often this piece of work was forwarded, 0 to [`HOPS_MAX`]; absent on the wire means 0.
     pub hops: u8,
 }
 
@@ -337,37 +338,69 @@ pub(crate) fn is_traceparent(value: &[u8]) -> bool {
         && value[53..].iter().all(hex)
 }
 
-/// An application header: name and value.
+/// An application header: name and value. A name is printable ASCII without colon, a value one
+/// line.
 pub type AppHeader = (String, String);
 
-/// What a new envelope shall say. It prints without headers, grants and payload.
+/// What a new envelope shall say (protocol §12). It prints without headers, grants and payload.
+///
+/// ```
+/// use trustmesh::proto::envelope::{EnvelopeDraft, UnverifiedEnvelope};
+/// use trustmesh::proto::replay::MessageId;
+/// use trustmesh::proto::scope::Action;
+/// use trustmesh::proto::subject::Subject;
+/// # use trustmesh::client::clock::{Clock, SystemClock};
+/// use trustmesh::services::authority::Authority;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut mesh = Authority::dev("demo")?;
+/// let planner = mesh.agent("planner", ["pub:tasks.>"])?;
+/// # let now = SystemClock::new().now()?;
+/// let credential = planner.credential(planner.grant().clone(), now)?;
+///
+/// let subject = Subject::parse("tasks.index")?;
+/// let mut draft = EnvelopeDraft::new(MessageId([1; 16]), now, Action::Publish, subject);
+/// draft.payload = "docs/".into();
+/// let frame = draft.sign(&credential)?.into_bytes();
+/// assert_eq!(UnverifiedEnvelope::parse(&frame)?.claims().mid, draft.mid);
+///
+/// draft.ttl_ms = 0;
+/// assert!(draft.sign(&credential).is_err()); // no receiver would take it
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A receiver's side is in the example of [`ReplayGuard`](super::replay::ReplayGuard).
 #[derive(Clone)]
 pub struct EnvelopeDraft {
-    /// 16 random bytes.
+    /// 16 random bytes, drawn anew for each message.
     pub mid: MessageId,
-    /// Now.
+    /// Now, by the sender's clock.
     pub issued: Timestamp,
-    /// For how many milliseconds it may be accepted.
+    /// For how many milliseconds it may be accepted: 1 to [`TTL_MAX_MS`], [`TTL_DEFAULT_MS`] by
+    /// default.
     pub ttl_ms: u32,
     /// Publish, Request or Serve.
     pub action: Action,
     /// Where it goes.
     pub subject: Subject,
-    /// Where an answer is expected.
+    /// Where an answer is expected, below the sender's own inbox; given exactly with Request.
     pub reply: Option<Subject>,
-    /// The one key it is meant for.
+    /// The one key it is meant for; needed with Serve, where it is the requester's.
     pub audience: Option<KeyBytes>,
-    /// The request it answers.
+    /// The request it answers; given exactly with Serve.
     pub in_reply_to: Option<ObjectId>,
-    /// A media type or the like.
+    /// A media type or the like, at most [`PAYLOAD_TYPE_MAX`] bytes.
     pub payload_type: &'static str,
-    /// Application headers.
+    /// Application headers: at most [`APP_HEADERS_MAX`], of [`APP_HEADERS_BYTES_MAX`] bytes
+    /// together.
     pub headers: Vec<AppHeader>,
-    /// Chains handed over with the message.
+    /// Chains handed over with the message, encoded: at most [`GRANTS_MAX`], of
+    /// [`GRANTS_BYTES_MAX`] bytes together and [`CHAIN_MAX`] each.
     pub grants: Vec<Bytes>,
-    /// Extensions.
+    /// Extensions, none by default.
     pub extensions: Extensions,
-    /// The payload.
+    /// The payload. Only the bus limits its size, apart from a content of 4 GiB.
     pub payload: Bytes,
 }
 
@@ -383,7 +416,8 @@ impl fmt::Debug for EnvelopeDraft {
 }
 
 impl EnvelopeDraft {
-    /// A message without reply, audience, headers or grants.
+    /// A message that lives for [`TTL_DEFAULT_MS`], without reply, audience, headers, grants and
+    /// payload.
     pub fn new(mid: MessageId, issued: Timestamp, action: Action, subject: Subject) -> Self {
         Self {
             mid,
@@ -402,13 +436,16 @@ impl EnvelopeDraft {
         }
     }
 
-    /// Signs the envelope with a credential.
+    /// Signs the envelope with a credential, under the tag `envelope`.
     ///
     /// # Errors
     ///
-    /// Whatever a receiver would refuse in the envelope itself (`Malformed`, `TooLarge`,
-    /// `DepthExceeded`). Whether the credential covers it is
-    /// [`check_send`](super::verify::check_send)'s question.
+    /// What a receiver would refuse in the envelope itself: [`Rejection::Malformed`] for a lifetime
+    /// out of range, fields that do not fit the action or a header that is none,
+    /// [`Rejection::TooLarge`] for what is over a limit, [`Rejection::DepthExceeded`] for a hop
+    /// count over [`HOPS_MAX`]. Granted chains are not looked into, nor their size one by one.
+    /// Whether the credential covers the message is [`check_send`](super::verify::check_send)'s
+    /// question.
     pub fn sign(&self, credential: &Credential) -> Result<SignedEnvelope, Rejection> {
         let chain = credential.chain();
         self.sign_parts(
@@ -560,7 +597,10 @@ fn content_digest(prefix: &[u8], payload: &[u8]) -> ObjectId {
     ObjectId(hash.finalize().into())
 }
 
-/// An envelope ready for the bus. It prints as its id.
+/// An envelope ready for the bus. It prints as its id and length.
+///
+/// Holding one tells you that its header is one that receivers can read; whether they accept it is
+/// theirs to decide. [`EnvelopeDraft::sign`] makes one.
 #[derive(Clone)]
 pub struct SignedEnvelope {
     id: ObjectId,
@@ -577,12 +617,12 @@ impl fmt::Debug for SignedEnvelope {
 }
 
 impl SignedEnvelope {
-    /// The object id of its header: what an answer names.
+    /// The object id of its header: what an answer names in `in_reply_to`.
     pub fn id(&self) -> ObjectId {
         self.id
     }
 
-    /// The frame.
+    /// The frame, as it goes on the bus (protocol §12.1).
     pub fn into_bytes(self) -> Bytes {
         self.bytes
     }
@@ -608,11 +648,13 @@ impl fmt::Debug for UnverifiedEnvelope {
 }
 
 impl UnverifiedEnvelope {
-    /// Cuts and decodes a frame. Slices the buffer; allocates nothing.
+    /// Cuts and decodes a frame, header included (protocol §12.1, §12.2). Slices the buffer. Chain
+    /// and content stay undecoded.
     ///
     /// # Errors
     ///
-    /// `Malformed`, `TooLarge`, `UnsupportedVersion`, or `DepthExceeded` for the hop count.
+    /// [`Rejection::Malformed`], [`Rejection::TooLarge`], [`Rejection::UnsupportedVersion`], or
+    /// [`Rejection::DepthExceeded`] for the hop count.
     pub fn parse(frame: &Bytes) -> Result<Self, Rejection> {
         let place = Place::Frame;
         if !frame.starts_with(&MAGIC_ENVELOPE) {
@@ -651,14 +693,14 @@ impl UnverifiedEnvelope {
         })
     }
 
-    /// What the header claims.
+    /// What the header claims. Nobody has checked that it is true.
     pub fn claims(&self) -> &Claims {
         &self.claims
     }
 }
 
-/// The decoded content of an envelope. It prints as sizes: what is in it is nobody's but the
-/// handler's, and debug output ends up in logs.
+/// The decoded content of an envelope (protocol §12.3). It prints as sizes: what is in it is
+/// nobody's but the handler's, and debug output ends up in logs.
 #[derive(Clone)]
 pub struct Content {
     pub(crate) headers: Vec<(Bytes, Bytes)>,
@@ -728,8 +770,15 @@ impl Content {
     }
 }
 
-/// The inbox prefix of a key: `_INBOX.<U-nkey>`. Answers to a key's requests arrive below it and
-/// nowhere else.
+/// The inbox prefix of a key: `_INBOX.<U-nkey>` (protocol §4.3). Answers to a key's requests arrive
+/// below it and nowhere else.
+///
+/// ```
+/// use trustmesh::proto::envelope::inbox_prefix;
+/// use trustmesh::proto::identity::KeyBytes;
+///
+/// assert!(inbox_prefix(&KeyBytes([7; 32])).starts_with("_INBOX.U"));
+/// ```
 pub fn inbox_prefix(key: &KeyBytes) -> String {
     format!("{}.{}", super::names::INBOX, key.to_nkey())
 }

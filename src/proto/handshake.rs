@@ -80,10 +80,12 @@ const PLACE: Place = Place::Handshake;
 /// Bits of the envelope modes a peer can read.
 const MODES: u8 = 1 << (MODE_SINGLE - 1);
 
-/// The `<instance>` of a handshake subject: one process of one identity.
+/// The `<instance>` of a handshake subject: 8 random bytes that name one process of one identity
+/// (protocol §4.4).
 pub type Instance = [u8; 8];
 
-/// The subject `<prefix>.handshake.<id>.<instance>`; `*` in place of the instance reaches any.
+/// The subject of handshakes with one process of an agent, `<prefix>.handshake.<id>.<instance>`, or
+/// without an instance `<prefix>.handshake.<id>`, which reaches any of them (protocol §4.4).
 pub fn handshake_subject(prefix: &str, agent: &AgentId, instance: Option<&Instance>) -> String {
     let id = agent.token();
     match instance {
@@ -97,28 +99,29 @@ pub fn handshake_subject(prefix: &str, agent: &AgentId, instance: Option<&Instan
     }
 }
 
-/// A live session: the peer proved to hold its key, and so did we.
+/// A live session: the peer proved to hold its key, and so did we (protocol §16.8).
 ///
-/// Holding one tells you that a handshake with this peer completed, that its certificate and
-/// chain were valid then, and that the session has an end. It is re-checked on every use.
+/// Holding one tells you that a handshake with this peer completed, that its certificate and chain
+/// were valid then, and that the session has an end, 15 minutes later at the most. It spares a
+/// message no check but that for a session.
 #[derive(Clone, Debug)]
 pub struct Session {
     /// The peer.
     pub peer: AgentId,
-    /// Its key.
+    /// Its key, which is what the session is with.
     pub key: KeyBytes,
     /// The first instant at which the session is over.
     pub until: Timestamp,
-    /// The id both sides know it by.
+    /// The id both sides know it by, chosen by the responder.
     pub id: [u8; 16],
 }
 
-/// One's own side of a handshake.
+/// One's own side of a handshake (protocol §16.1). The credential's key is the certified one.
 #[derive(Clone, Debug)]
 pub struct Party {
     /// One's id.
     pub id: AgentId,
-    /// One's encoded certificate.
+    /// One's encoded certificate, as the registry has it.
     pub certificate: Bytes,
     /// One's chain and key.
     pub credential: Credential,
@@ -130,7 +133,55 @@ impl Party {
     }
 }
 
-/// The initiator before the challenge.
+/// The initiator before the challenge (protocol §16).
+///
+/// The whole exchange, without a bus:
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use std::time::Duration;
+/// #
+/// # use trustmesh::client::clock::{Clock, SystemClock};
+/// use trustmesh::proto::handshake::{Initiator, Party, Responder};
+/// # use trustmesh::proto::identity::{AgentId, SigningKey};
+/// # use trustmesh::proto::scope::Scope;
+/// # use trustmesh::proto::signing::Budget;
+/// use trustmesh::proto::time::ClockSkew;
+/// use trustmesh::proto::verify::Scene;
+/// use trustmesh::services::authority::Authority;
+///
+/// # fn party(mesh: &mut Authority, id: &str) -> Result<Party, Box<dyn std::error::Error>> {
+/// #     let (id, key) = (AgentId::parse(id)?, Arc::new(SigningKey::generate()?));
+/// #     let certificate = mesh.enrol(&id, &key)?;
+/// #     let scope = Scope::parse(["sub:chat"])?;
+/// #     let grant = mesh.grant(&key.public().bytes(), scope, 0, Duration::from_secs(3600))?;
+/// #     let trust = mesh.publish()?.current();
+/// #     let credential = grant.verify(&*trust, &mut Budget::message())?.hold(key)?;
+/// #     Ok(Party { id, certificate, credential })
+/// # }
+/// #
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let mut mesh = Authority::dev("demo")?;
+/// # let (alice, bob) = (party(&mut mesh, "alice")?, party(&mut mesh, "bob")?);
+/// # let (bob_id, bob_key) = (bob.id.clone(), bob.credential.key().public().bytes());
+/// # let trust = mesh.publish()?.current();
+/// # let now = SystemClock::new().now()?;
+/// // Nonces, secret and ids are random outside examples.
+/// let (scene, skew) = (Scene { now, trust: &trust, sessions: &() }, ClockSkew::default());
+/// let mut responder = Responder::new(bob, [1; 8], [2; 32]);
+///
+/// let (initiator, hello) = Initiator::hello(alice, bob_id, bob_key, [3; 32]);
+/// let challenge = responder.challenge(&hello, [4; 32], now)?;
+/// let (awaiting, _instance, proof) = initiator.answer(&challenge)?;
+/// let (bobs, confirm) = responder.confirm(&proof, [5; 16], &scene, skew)?;
+/// let alices = awaiting.confirm(&confirm, &scene, skew)?;
+///
+/// assert_eq!((alices.peer.as_str(), bobs.peer.as_str()), ("bob", "alice"));
+/// assert_eq!(alices.id, bobs.id);
+/// assert!(responder.confirm(&proof, [6; 16], &scene, skew).is_err()); // a challenge is used once
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Initiator {
     party: Party,
@@ -140,7 +191,7 @@ pub struct Initiator {
     hello: Bytes,
 }
 
-/// The initiator before the confirmation.
+/// The initiator before the confirmation. [`Initiator::answer`] makes one.
 #[derive(Debug)]
 pub struct AwaitingConfirm {
     party: Party,
@@ -150,7 +201,8 @@ pub struct AwaitingConfirm {
 }
 
 impl Initiator {
-    /// Begins a handshake; the second value is H1. `nonce` is 32 random bytes.
+    /// Begins a handshake with `peer` under `peer_key`; the second value is H1 (protocol §16.3).
+    /// `nonce` is 32 random bytes, never used twice.
     pub fn hello(
         party: Party,
         peer: AgentId,
@@ -183,11 +235,15 @@ impl Initiator {
         )
     }
 
-    /// Answers H2 with H3. Also says which instance of the peer answered.
+    /// Answers H2 with H3 (protocol §16.6). Also says which instance of the peer answered: the
+    /// proof goes there.
     ///
     /// # Errors
     ///
-    /// `Malformed` or `HandshakeFailed`.
+    /// [`Rejection::Malformed`], [`Rejection::TooLarge`] or [`Rejection::UnsupportedVersion`] for a
+    /// frame that is no challenge, and for one's own certificate; [`Rejection::HandshakeFailed`]
+    /// with [`Transcript`](HandshakeFailed::Transcript) when it answers another hello, or
+    /// [`Nonce`](HandshakeFailed::Nonce).
     pub fn answer(&self, frame: &Bytes) -> Result<(AwaitingConfirm, Instance, Bytes), Rejection> {
         let body = read_unsigned(2, frame)?;
         let challenge = Challenge::parse(&body)?;
@@ -219,11 +275,15 @@ impl Initiator {
 }
 
 impl AwaitingConfirm {
-    /// Checks H4: the peer is who we meant, in good standing by our own trust state.
+    /// Checks H4: the peer is who we meant, in good standing by our own trust state (protocol
+    /// §16.7). The session counts at once.
     ///
     /// # Errors
     ///
-    /// Why the peer is not confirmed.
+    /// [`Rejection::HandshakeFailed`] for a confirmation of another proof or a session that would
+    /// be over, [`Rejection::KeyMismatch`] for another agent or certificate,
+    /// [`Rejection::BadSignature`], and what [freshness](TrustState::check_fresh),
+    /// [standing](TrustState::check_standing), revocation and the peer's chain are refused for.
     pub fn confirm(
         &self,
         frame: &Bytes,
@@ -264,8 +324,10 @@ impl AwaitingConfirm {
     }
 }
 
-/// The responder. It keeps the process's cookie key and the cookies that were used, nothing per
-/// hello.
+/// The responder (protocol §16). It keeps the process's cookie key and the cookies that were used,
+/// nothing per hello.
+///
+/// [`Initiator`] has an example of both sides.
 #[derive(Debug)]
 pub struct Responder {
     party: Party,
@@ -276,7 +338,8 @@ pub struct Responder {
 }
 
 impl Responder {
-    /// A responder with the cookie key `secret`, 32 random bytes.
+    /// A responder with the cookie key `secret`, 32 random bytes, which is wiped when it is
+    /// dropped.
     pub fn new(party: Party, instance: Instance, secret: [u8; 32]) -> Self {
         Self {
             party,
@@ -287,16 +350,18 @@ impl Responder {
         }
     }
 
-    /// The instance it answers for.
+    /// The instance it answers for, part of its subject.
     pub fn instance(&self) -> &Instance {
         &self.instance
     }
 
-    /// Which key says to be behind a hello: its inbox is the only place an answer may go.
+    /// Which agent and key say to be behind an H1 or H3: the inbox of that key is the only place an
+    /// answer may go (protocol §16.4). Nothing of it is verified.
     ///
     /// # Errors
     ///
-    /// `Malformed`.
+    /// [`Rejection::Malformed`], [`Rejection::TooLarge`], [`Rejection::UnsupportedVersion`], or
+    /// [`Rejection::HandshakeFailed`] for another step or a nonce that is not 32 bytes.
     pub fn asker(frame: &Bytes) -> Result<(AgentId, KeyBytes), Rejection> {
         let hello = match step(frame)? {
             1 => read_unsigned(1, frame)?,
@@ -306,11 +371,14 @@ impl Responder {
         Ok((hello.id_i, hello.key_i))
     }
 
-    /// Answers H1 with H2. Changes nothing. `nonce` is 32 random bytes.
+    /// Answers H1 with H2 (protocol §16.4). Changes nothing. `nonce` is 32 random bytes.
     ///
     /// # Errors
     ///
-    /// `Malformed`, or `HandshakeFailed` when the hello is not for this agent.
+    /// [`Rejection::Malformed`], [`Rejection::TooLarge`] or [`Rejection::UnsupportedVersion`] for a
+    /// frame that is no hello, [`Rejection::UntrustedRoot`] for another mesh,
+    /// [`Rejection::HandshakeFailed`] with [`NotForMe`](HandshakeFailed::NotForMe),
+    /// [`Version`](HandshakeFailed::Version) or [`Nonce`](HandshakeFailed::Nonce).
     pub fn challenge(
         &self,
         frame: &Bytes,
@@ -336,11 +404,19 @@ impl Responder {
         Ok(unsigned_frame(2, &challenge))
     }
 
-    /// Checks H3 and answers with H4. The session counts once the peer's next message arrives.
+    /// Checks H3 and answers with H4 (protocol §16.7). `session` is 16 random bytes. The session
+    /// counts once the peer's next message arrives: see [`SessionTable::await_message`].
+    ///
+    /// A proof that is refused leaves its challenge usable.
     ///
     /// # Errors
     ///
-    /// Why the peer is not confirmed.
+    /// What a hello is refused for in [`challenge`](Self::challenge) and a peer in
+    /// [`AwaitingConfirm::confirm`]; [`Rejection::HandshakeFailed`] with
+    /// [`Cookie`](HandshakeFailed::Cookie) for a challenge that is not this responder's, is older
+    /// than [`CHALLENGE_TTL_MS`] or was used, or with [`Transcript`](HandshakeFailed::Transcript)
+    /// for one that answers another hello; [`Rejection::Overloaded`] with
+    /// [`Handshakes`](Overloaded::Handshakes) while [`SESSIONS_MAX`] used ones are remembered.
     pub fn confirm(
         &mut self,
         frame: &Bytes,
@@ -630,11 +706,12 @@ const fn failed(reason: HandshakeFailed) -> Rejection {
     Rejection::HandshakeFailed { reason }
 }
 
-/// Which step a handshake frame is.
+/// Which step a handshake frame says it is, 1 to 4 in an honest one. Nothing after that is read.
 ///
 /// # Errors
 ///
-/// `Malformed` when the frame is no handshake frame.
+/// [`Rejection::TooLarge`] over [`HANDSHAKE_MAX`] bytes, [`Rejection::Malformed`] when the frame is
+/// no handshake frame, [`Rejection::UnsupportedVersion`].
 pub fn step(frame: &Bytes) -> Result<u64, Rejection> {
     if frame.len() > HANDSHAKE_MAX {
         return Err(Rejection::TooLarge {
@@ -733,7 +810,26 @@ fn check_nonce(theirs: &[u8; 32], ours: &[u8; 32]) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// The sessions of one process, at most one per peer key.
+/// The sessions of one process, at most one per peer key (protocol §16.8): [`SESSIONS_MAX`] that
+/// count and as many that wait for a message.
+///
+/// ```
+/// use trustmesh::proto::handshake::{Session, SessionTable};
+/// use trustmesh::proto::identity::{AgentId, KeyBytes};
+/// use trustmesh::proto::time::Timestamp;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (key, at) = (KeyBytes([7; 32]), Timestamp::from_millis);
+/// let peer = AgentId::parse("alice")?;
+/// let mut sessions = SessionTable::default();
+/// sessions.await_message(Session { peer, key, until: at(900_000), id: [1; 16] }, at(0))?;
+/// assert!(sessions.get(&key, at(1)).is_none()); // not before alice's next message
+/// sessions.heard_from(&key, at(1));
+/// assert!(sessions.get(&key, at(2)).is_some());
+/// assert!(sessions.get(&key, at(900_000)).is_none());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Default)]
 pub struct SessionTable {
     live: HashMap<KeyBytes, Session>,
@@ -741,11 +837,13 @@ pub struct SessionTable {
 }
 
 impl SessionTable {
-    /// Takes in a session one initiated: it counts at once.
+    /// Takes in a session one initiated: it counts at once, in place of an earlier one with the
+    /// key.
     ///
     /// # Errors
     ///
-    /// `Overloaded` when the table is full of live sessions.
+    /// [`Rejection::Overloaded`] with [`Sessions`](Overloaded::Sessions) when [`SESSIONS_MAX`]
+    /// sessions that are not over are held.
     pub fn begin(&mut self, session: Session, now: Timestamp) -> Result<(), Rejection> {
         insert(&mut self.live, session, now)
     }
@@ -755,12 +853,13 @@ impl SessionTable {
     ///
     /// # Errors
     ///
-    /// `Overloaded` when the table is full of live sessions.
+    /// [`Rejection::Overloaded`] with [`Sessions`](Overloaded::Sessions) when as many wait.
     pub fn await_message(&mut self, session: Session, now: Timestamp) -> Result<(), Rejection> {
         insert(&mut self.pending, session, now)
     }
 
-    /// An authentic message of a peer has arrived.
+    /// An authentic message of a peer has arrived: a session that waited for one counts from now
+    /// on.
     pub fn heard_from(&mut self, key: &KeyBytes, now: Timestamp) {
         if let Some(session) = self.pending.remove(key) {
             // A full table drops the session; the peer will be asked for another.
@@ -768,12 +867,13 @@ impl SessionTable {
         }
     }
 
-    /// The live session with a peer.
+    /// The session with a peer, when it counts and is not over at `now`.
     pub fn get(&self, key: &KeyBytes, now: Timestamp) -> Option<&Session> {
         self.live.get(key).filter(|session| now < session.until)
     }
 
-    /// Whether a session with the peer lives, or will with its next message.
+    /// Whether a session with the peer counts, or will with its next message. This is what the
+    /// receiver of that message goes by.
     pub fn expects(&self, key: &KeyBytes, now: Timestamp) -> bool {
         let pending = self
             .pending
@@ -782,13 +882,13 @@ impl SessionTable {
         pending || self.get(key, now).is_some()
     }
 
-    /// Ends the session with a peer.
+    /// Ends the session with a peer, one that waits included.
     pub fn end(&mut self, key: &KeyBytes) {
         self.live.remove(key);
         self.pending.remove(key);
     }
 
-    /// Live sessions.
+    /// Sessions held that count, those that are over included until room is needed.
     pub fn len(&self) -> usize {
         self.live.len()
     }

@@ -10,17 +10,18 @@ use std::sync::Arc;
 use ed25519_dalek::Signer as _;
 use zeroize::Zeroizing;
 
-/// Bytes of a public key, a secret seed and an object id.
+/// Bytes of a public key and of a secret seed (RFC 8032 §5.1.5).
 pub const KEY_LEN: usize = 32;
 
 /// Bytes of a signature (RFC 8032 §5.1.6).
 pub const SIGNATURE_LEN: usize = 64;
 
-/// Longest agent id, in bytes. An id becomes a subject token and a file name, and both must stay
-/// far below the 255 bytes that subjects and file systems allow.
+/// Longest agent id, in bytes (protocol §4.1). An id becomes a subject token and a file name, and
+/// both must stay far below the 255 bytes that subjects and file systems allow.
 pub const AGENT_ID_MAX: usize = 96;
 
-/// The name of an agent within its mesh, for example `planner` or `team/researcher-1`.
+/// The name of an agent within its mesh, for example `planner` or `team/researcher-1` (protocol
+/// §4.1).
 ///
 /// Holding one tells you that the text is at most [`AGENT_ID_MAX`] bytes of segments
 /// `[a-z0-9][a-z0-9_-]*` joined by `/`. It therefore has no dot, wildcard, blank, upper-case or
@@ -64,7 +65,7 @@ impl AgentId {
         &self.0
     }
 
-    /// The id as one subject token or file name: `/` written `~`.
+    /// The id as one subject token or file name: `/` written `~`. No two ids have the same token.
     pub fn token(&self) -> String {
         self.0.replace('/', "~")
     }
@@ -94,7 +95,8 @@ impl fmt::Display for AgentId {
     }
 }
 
-/// The text is not an agent id: at most 96 bytes of `[a-z0-9][a-z0-9_-]*` segments joined by `/`.
+/// The text is not an agent id: 1 to [`AGENT_ID_MAX`] bytes of `[a-z0-9][a-z0-9_-]*` segments
+/// joined by `/` (protocol §4.1).
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("an agent id is at most 96 bytes of lower-case segments [a-z0-9][a-z0-9_-]* joined by '/'")]
 pub struct InvalidAgentId;
@@ -102,7 +104,20 @@ pub struct InvalidAgentId;
 /// The 32 bytes of a public key as they stand in a signed object.
 ///
 /// Holding one says nothing about the bytes: they may be no key at all. [`PublicKey`] is the
-/// checked form.
+/// checked form. It prints as 64 lower-case hexadecimal digits; other texts are in
+/// [`keytext`](super::keytext).
+///
+/// ```
+/// use trustmesh::proto::identity::KeyBytes;
+/// use trustmesh::proto::identity::PublicKey;
+///
+/// let text = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+/// let bytes = KeyBytes::from_hex(text)?;
+/// assert_eq!(bytes.to_string(), text);
+/// assert!(PublicKey::import(&bytes).is_ok());
+/// assert!(PublicKey::import(&KeyBytes([0; 32])).is_err()); // of small order
+/// # Ok::<(), trustmesh::proto::keytext::InvalidKeyText>(())
+/// ```
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct KeyBytes(pub [u8; KEY_LEN]);
 
@@ -129,6 +144,9 @@ pub struct PublicKey(ed25519_dalek::VerifyingKey);
 impl PublicKey {
     /// Imports a key.
     ///
+    /// The steps are those of protocol §2.2. A key may still have a torsion component: see
+    /// [`is_torsion_free`](Self::is_torsion_free).
+    ///
     /// # Errors
     ///
     /// [`WeakKey`] when the bytes are not canonical, no point of the curve, or of small order.
@@ -143,14 +161,15 @@ impl PublicKey {
         }
     }
 
-    /// Whether the point lies in the prime-order subgroup.
+    /// Whether the point lies in the prime-order subgroup, as every key of a trust root and every
+    /// certified key must (protocol §2.2).
     ///
     /// Costs about half a verification, so it is asked once: at enrolment and for trust-root keys.
     pub fn is_torsion_free(&self) -> bool {
         self.0.to_edwards().is_torsion_free()
     }
 
-    /// The key's bytes.
+    /// The key's bytes, which are the ones it was imported from.
     pub fn bytes(&self) -> KeyBytes {
         KeyBytes(self.0.to_bytes())
     }
@@ -170,14 +189,16 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// The bytes are not a key we accept: non-canonical, no curve point, or of small order.
+/// The bytes are not a key we accept: non-canonical, no curve point, or of small order (protocol
+/// §2.2). As a rejection it is code 501.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
     "not an acceptable Ed25519 public key (non-canonical, not on the curve, or of small order)"
 )]
 pub struct WeakKey;
 
-/// A signature as it stands beside a signed object. Holding one says nothing about its validity.
+/// The 64 bytes of a signature as they stand beside a signed object, `R ‖ S` of RFC 8032 §5.1.6.
+/// Holding one says nothing about its validity.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub struct Signature(pub [u8; SIGNATURE_LEN]);
 
@@ -190,7 +211,18 @@ impl fmt::Debug for Signature {
 /// An Ed25519 signing key.
 ///
 /// It prints redacted, is wiped when dropped, and can be neither cloned nor serialised; share it
-/// behind an [`Arc`]. What it signs is always domain-separated: see [`signing`](super::signing).
+/// behind an [`Arc`]. What it signs is always domain-separated: see [`signing`](super::signing). To
+/// keep it on disk, use [`keyfile`](crate::keyfile).
+///
+/// ```
+/// use trustmesh::proto::identity::SigningKey;
+///
+/// let key = SigningKey::from_seed(&[7; 32])?;
+/// assert!(format!("{key:?}").contains("redacted"));
+/// assert!(SigningKey::from_seed(&[0; 32]).is_err());
+/// assert_ne!(SigningKey::generate()?.public(), key.public());
+/// # Ok::<(), trustmesh::proto::identity::KeyGeneration>(())
+/// ```
 pub struct SigningKey {
     secret: ed25519_dalek::SigningKey,
     public: PublicKey,
@@ -201,7 +233,8 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// [`KeyGeneration`] when the generator fails or yields an all-zero seed.
+    /// [`KeyGeneration::Random`] when the generator fails, [`KeyGeneration::ZeroSeed`] when it
+    /// yields an all-zero seed.
     pub fn generate() -> Result<Self, KeyGeneration> {
         let mut seed = Zeroizing::new([0u8; KEY_LEN]);
         getrandom::fill(seed.as_mut_slice()).map_err(|_| KeyGeneration::Random)?;
@@ -209,6 +242,8 @@ impl SigningKey {
     }
 
     /// The key of a 32-byte seed (RFC 8032 §5.1.5).
+    ///
+    /// The seed decides the key: the same seed gives the same key. The caller wipes its own copy.
     ///
     /// # Errors
     ///
@@ -222,7 +257,7 @@ impl SigningKey {
         Ok(Self { secret, public })
     }
 
-    /// The public half.
+    /// The public half, computed once from the secret.
     pub fn public(&self) -> PublicKey {
         self.public
     }
@@ -252,7 +287,7 @@ pub enum KeyGeneration {
     /// The operating system's random number generator failed.
     #[error("the operating system's random number generator failed")]
     Random,
-    /// The seed is all zero.
+    /// The seed is all zero: a failed generator (protocol §2.2).
     #[error("an all-zero seed is no key")]
     ZeroSeed,
 }

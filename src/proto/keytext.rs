@@ -45,6 +45,15 @@ const NKEY_SEED: u8 = 18 << 3;
 
 impl KeyBytes {
     /// The bytes as a NATS user nkey: `U` and 55 more of `A-Z2-7`. It is one valid subject token.
+    ///
+    /// ```
+    /// use trustmesh::proto::identity::KeyBytes;
+    ///
+    /// let nkey = KeyBytes([7; 32]).to_nkey();
+    /// assert_eq!((nkey.len(), &nkey[..1]), (56, "U"));
+    /// assert_eq!(KeyBytes::from_nkey(&nkey)?, KeyBytes([7; 32]));
+    /// # Ok::<(), trustmesh::proto::keytext::InvalidKeyText>(())
+    /// ```
     pub fn to_nkey(&self) -> String {
         let mut payload = [0; 1 + KEY_LEN];
         payload[0] = NKEY_USER;
@@ -70,7 +79,7 @@ impl KeyBytes {
     ///
     /// # Errors
     ///
-    /// [`InvalidKeyText::Malformed`].
+    /// [`InvalidKeyText::Malformed`] for anything else, upper-case digits included.
     pub fn from_hex(text: &str) -> Result<Self, InvalidKeyText> {
         let mut key = [0; KEY_LEN];
         decode_exact(&data_encoding::HEXLOWER, text.as_bytes(), &mut key)?;
@@ -79,7 +88,7 @@ impl KeyBytes {
 }
 
 impl PublicKey {
-    /// The key as a NATS user nkey, `U…`.
+    /// The key as a NATS user nkey: `U…`, 56 characters.
     pub fn to_nkey(&self) -> String {
         self.bytes().to_nkey()
     }
@@ -88,7 +97,8 @@ impl PublicKey {
     ///
     /// # Errors
     ///
-    /// As [`KeyBytes::from_nkey`], and [`InvalidKeyText::Weak`].
+    /// As [`KeyBytes::from_nkey`], and [`InvalidKeyText::Weak`] when the bytes are no acceptable
+    /// key.
     pub fn from_nkey(text: &str) -> Result<Self, InvalidKeyText> {
         Ok(Self::import(&KeyBytes::from_nkey(text)?)?)
     }
@@ -131,6 +141,18 @@ impl PublicKey {
     }
 
     /// The key as SubjectPublicKeyInfo PEM (RFC 8410 §4), which OpenSSL reads.
+    ///
+    /// ```
+    /// use trustmesh::proto::identity::{PublicKey, SigningKey};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let key = SigningKey::generate()?.public();
+    /// let pem = key.to_spki_pem();
+    /// assert!(pem.starts_with("-----BEGIN PUBLIC KEY-----"));
+    /// assert_eq!(PublicKey::from_spki_pem(&pem)?, key);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn to_spki_pem(&self) -> String {
         let mut der = [0; SPKI_PREFIX.len() + KEY_LEN];
         der[..SPKI_PREFIX.len()].copy_from_slice(&SPKI_PREFIX);
@@ -166,9 +188,21 @@ impl PublicKey {
 }
 
 impl SigningKey {
-    /// The key as PKCS#8 version 1 PEM (RFC 8410 §7), which OpenSSL reads. It is the secret.
+    /// The key as PKCS#8 version 1 PEM (RFC 8410 §7), 119 bytes, which OpenSSL reads. It is the
+    /// secret, and wiped when the text is dropped.
     ///
     /// Version 1 holds the seed alone, so the file cannot disagree with itself.
+    ///
+    /// ```
+    /// use trustmesh::proto::identity::SigningKey;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let key = SigningKey::generate()?;
+    /// let pem = key.to_pkcs8_pem();
+    /// assert_eq!(SigningKey::from_pkcs8_pem(&pem)?.public(), key.public());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn to_pkcs8_pem(&self) -> Zeroizing<String> {
         let mut der = Zeroizing::new([0; PKCS8_PREFIX.len() + KEY_LEN]);
         der[..PKCS8_PREFIX.len()].copy_from_slice(&PKCS8_PREFIX);
@@ -177,6 +211,8 @@ impl SigningKey {
     }
 
     /// Reads PKCS#8 PEM, version 1 or 2.
+    ///
+    /// Version 2 (RFC 5958) has the public key beside the seed; it must be the seed's.
     ///
     /// # Errors
     ///
@@ -208,7 +244,8 @@ impl SigningKey {
         }
     }
 
-    /// The key as a NATS user seed, `SU…`. It is the secret.
+    /// The key as a NATS user seed: `SU…`, 58 characters. It is the secret, and wiped when the text
+    /// is dropped.
     pub fn to_nkey_seed(&self) -> Zeroizing<String> {
         let mut payload = Zeroizing::new([0; 2 + KEY_LEN]);
         payload[..2].copy_from_slice(&NKEY_USER_SEED);

@@ -1,103 +1,115 @@
-//! Every number of the protocol (§3), with its reason. Checked before allocation and cryptography.
+//! The numbers of the protocol (§3), each with its reason. Sizes are in bytes, times in
+//! milliseconds. Checked before allocation and cryptography.
+//!
+//! Three stand with the type they bound:
+//! [`AGENT_ID_MAX`](super::identity::AGENT_ID_MAX),
+//! [`CERTIFICATE_MAX`](super::certificate::CERTIFICATE_MAX) and
+//! [`ROOT_LIFETIME_MAX_MS`](super::root::ROOT_LIFETIME_MAX_MS).
 
-/// Largest envelope header. A header is about 200 bytes; the rest is room for two subjects of
-/// [`SUBJECT_MAX`] and the extensions, and keeps the signed bytes on the stack.
+/// Largest envelope header, 2 KiB (§12.1). A header is about 200 bytes; the rest is room for two
+/// subjects of [`SUBJECT_MAX`] and the extensions, and keeps the signed bytes on the stack.
 pub const HEADER_MAX: usize = 2 * 1024;
 
-/// Largest chain: [`LINKS_MAX`] links of [`LINK_MAX`] bytes with their signatures and framing.
+/// Largest encoded chain, 8 KiB (§7.2): [`LINKS_MAX`] links of [`LINK_MAX`] bytes with their
+/// signatures and framing.
 pub const CHAIN_MAX: usize = 8 * 1024;
 
 /// Most links in a chain: one root grant and [`REMAINING_MAX`] delegations. Work per message is
 /// linear in it, and an authorization nobody can read in one look protects nobody.
 pub const LINKS_MAX: usize = 9;
 
-/// Largest link body. 16 capabilities of ordinary length fit.
+/// Largest link body in bytes (§7.2). 16 capabilities of ordinary length fit.
 pub const LINK_MAX: usize = 768;
 
-/// Most capabilities in a link: attenuation compares child and parent pairwise, 256 at most.
+/// Most capabilities in a link (§6.2): attenuation compares child and parent pairwise, 256 at most.
 pub const CAPABILITIES_MAX: usize = 16;
 
-/// Most delegations below a root grant.
+/// Most delegations below a root grant, and the most `remaining` a link may say (§7.1).
 pub const REMAINING_MAX: u8 = 8;
 
-/// Most entries of one constraint (queue groups or recipients of a capability).
+/// Most values of one constraint (§6.2): queue groups or recipient keys of a capability.
 pub const CONSTRAINT_VALUES_MAX: usize = 16;
 
 /// Longest subject in bytes: what fits a one-byte length, and far below nats-server's
 /// `max_control_line` of 4,096.
 pub const SUBJECT_MAX: usize = 255;
 
-/// Most tokens in a subject; matching is linear in it.
+/// Most tokens in a subject or pattern (§5.1); matching is linear in it.
 pub const SUBJECT_TOKENS_MAX: usize = 16;
 
-/// Longest queue group name in bytes.
+/// Longest queue group name in a constraint, in bytes (§6.2).
 pub const QUEUE_GROUP_MAX: usize = 96;
 
 /// Longest payload type in bytes, enough for any registered media type with a parameter.
 pub const PAYLOAD_TYPE_MAX: usize = 96;
 
-/// Most extensions in an object.
+/// Most extensions in an envelope header (§12.4).
 pub const EXTENSIONS_MAX: usize = 8;
 
-/// Largest extension value together with the others of its object.
+/// Largest total of the extension values of one header, in bytes (§12.4).
 pub const EXTENSIONS_BYTES_MAX: usize = 512;
 
-/// Most application headers and their total size. Generous beside what NATS users send, small
+/// Most application headers of a message (§12.3). Generous beside what NATS users send, small
 /// beside `max_payload`.
 pub const APP_HEADERS_MAX: usize = 64;
 
-/// Largest total of application header names and values.
+/// Largest total of application header names and values, 16 KiB (§12.3).
 pub const APP_HEADERS_BYTES_MAX: usize = 16 * 1024;
 
-/// Most chains handed over with one message: one per member of a small queue group.
+/// Most chains handed over with one message (§12.3): one per member of a small queue group.
 pub const GRANTS_MAX: usize = 8;
 
-/// Largest total of the chains handed over with one message.
+/// Largest total of the chains handed over with one message, 16 KiB (§12.3).
 pub const GRANTS_BYTES_MAX: usize = 16 * 1024;
 
-/// Default lifetime of an envelope. Replay memory is proportional to it.
+/// Default lifetime of an envelope in milliseconds, 10 s. Replay memory is proportional to it.
 pub const TTL_DEFAULT_MS: u32 = 10_000;
 
-/// Longest lifetime of a live envelope.
+/// Longest lifetime of an envelope in milliseconds, two minutes (§12.2). The shortest is 1 ms.
 pub const TTL_MAX_MS: u32 = 120_000;
 
-/// Default clock tolerance. NTP keeps hosts within tens of milliseconds; five seconds covers a
-/// host that has just booted.
+/// Default clock tolerance in milliseconds. NTP keeps hosts within tens of milliseconds; five
+/// seconds covers a host that has just booted.
 pub const CLOCK_SKEW_MS: u64 = 5_000;
 
-/// Largest clock tolerance that can be configured.
+/// Largest clock tolerance that can be configured, 10 s in milliseconds (§14.1).
 pub const CLOCK_SKEW_MAX_MS: u64 = 10_000;
 
-/// Longest lifetime of any link, certificate or trust file (30 days). What is valid for longer is
-/// a mistake (seconds taken for milliseconds), not a decision.
+/// Longest lifetime of any link, certificate or trust file but the root: 30 days in milliseconds
+/// (§7.1, §8, §9.4). What is valid for longer is a mistake (seconds taken for milliseconds), not a
+/// decision.
 pub const LIFETIME_MAX_MS: u64 = 30 * 24 * 3_600_000;
 
-/// Default and default ceiling for root grants (24 hours).
+/// Default ceiling of a policy for root grants: 24 hours in milliseconds (§10.1). It is also how
+/// long the grant of [`Authority::agent`](crate::services::authority::Authority::agent) lives.
 pub const ROOT_GRANT_TTL_MS: u64 = 24 * 3_600_000;
 
-/// Default and default ceiling for delegations (1 hour).
+/// Default ceiling of a policy for delegations: one hour in milliseconds (§10.1).
 pub const DELEGATION_TTL_MS: u64 = 3_600_000;
 
-/// Most times one piece of work may be forwarded (signed hop count); stops loops.
+/// Most times one piece of work may be forwarded, as the signed hop count says (§12.4); stops
+/// loops.
 pub const HOPS_MAX: u8 = 16;
 
-/// Replay ids kept per sender and scope. At the default lifetime and skew an id lives for 20 s, so
-/// this admits 52,000 messages a second from one sender, more than one signature a message allows.
+/// Replay ids kept per sender and scope (§14.4). At the default lifetime and skew an id lives for
+/// 20 s, so this admits 52,000 messages a second from one sender, more than one signature a message
+/// allows.
 pub const REPLAY_PER_SENDER: usize = 1 << 20;
 
-/// Replay ids kept per scope over all senders, about 300 MB at the worst.
+/// Replay ids kept per scope over all senders (§14.4), about 300 MB at the worst.
 pub const REPLAY_TOTAL: usize = 1 << 22;
 
-/// Verified chains kept. At 2 KiB each about 8 MB; eviction costs signatures, never safety.
+/// Verified chains kept by one verifier (§7.3). At 2 KiB each about 8 MB; eviction costs
+/// signatures, never safety.
 pub const CHAIN_CACHE: usize = 4096;
 
-/// Rate-limiter buckets kept.
+/// Rate-limiter buckets kept by one receiver (§10.5), one for each pair of rule and link.
 pub const RATE_BUCKETS: usize = 1 << 16;
 
-/// How long a handshake challenge may be answered.
+/// How long a handshake challenge may be answered: 10 s in milliseconds, without skew (§16.7).
 pub const CHALLENGE_TTL_MS: u64 = 10_000;
 
-/// How long a session lasts at the most (15 minutes).
+/// How long a session lasts at the most: 15 minutes in milliseconds (§16.8).
 pub const SESSION_TTL_MS: u64 = 15 * 60_000;
 
 /// Hellos answered per second by one process, whoever sends them. An answer costs one HMAC, about
@@ -108,27 +120,27 @@ pub const HELLOS_PER_SECOND: u32 = 20_000;
 /// budget bounds handshakes to about a tenth of a core.
 pub const PROOFS_PER_SECOND: u32 = 500;
 
-/// Sessions, and pending sessions, kept by one process.
+/// Sessions kept by one process, as many pending ones, and as many used challenges (§3, §16.8).
 pub const SESSIONS_MAX: usize = 1 << 16;
 
-/// Largest handshake message: certificate, chain and two bodies.
+/// Largest handshake frame, 12 KiB (§16.2): certificate, chain and two bodies.
 pub const HANDSHAKE_MAX: usize = 12 * 1024;
 
-/// Largest trust-state file.
+/// Largest trust-state file, 64 MiB (§3).
 pub const TRUST_FILE_MAX: usize = 64 * 1024 * 1024;
 
-/// Most keys of one role, and thus the most signatures on a trust file.
+/// Most keys of one role, and thus the most signatures on a trust file (§9.1, §9.2).
 pub const ROLE_KEYS_MAX: usize = 16;
 
-/// Most rules in a policy. Each decision reads all of them.
+/// Most rules in a policy (§10.1). Each decision reads all of them.
 pub const RULES_MAX: usize = 256;
 
-/// Bytes reserved in every message for the envelope: frame, header, a full chain and a signature.
-/// `max_payload` as reported to applications is the server's limit less this.
+/// Bytes reserved in every message for the envelope: frame, header, a full chain and a signature
+/// (§3). `max_payload` as reported to applications is the server's limit less this.
 pub const RESERVE: usize = 11_264;
 
-/// Bytes of a refused, unauthenticated message whose digest the audit keeps.
+/// Bytes of a refused, unauthenticated message whose SHA-256 the audit keeps (§17.4).
 pub const AUDIT_DIGEST_PREFIX: usize = 256;
 
-/// Signed refusals sent to one requester per second.
+/// Signed refusals sent to one requester per second (§15.3).
 pub const REFUSALS_PER_SECOND: u32 = 10;

@@ -21,46 +21,56 @@
 //! | NATS headers out | none: application headers travel inside the envelope |
 //! | NATS headers in | none are read, except the status of a message by the server itself |
 
-/// Magic of an envelope frame.
+/// First bytes of an envelope frame (protocol §12.1).
 pub const MAGIC_ENVELOPE: [u8; 4] = *b"TMSH";
-/// Magic of a handshake frame.
+/// First bytes of a handshake frame (protocol §16.2).
 pub const MAGIC_HANDSHAKE: [u8; 4] = *b"TMHS";
-/// Magic of a trust-state file.
+/// First bytes of a trust-state file (protocol §9.1).
 pub const MAGIC_TRUST: [u8; 4] = *b"TMTS";
-/// Version of every frame.
+/// Version of every frame, `fv`; any other is refused as code 301 (protocol §2.6).
 pub const FRAME_VERSION: u64 = 1;
-/// Version of every signed object; it pins the suite: Ed25519 strict, SHA-256.
+/// Version of every signed object, `v` (protocol §2.6). It pins the suite: Ed25519 as in §2.2,
+/// SHA-256.
 pub const OBJECT_VERSION: u64 = 1;
-/// Envelope mode 1: one signature over one header.
+/// Envelope mode 1: one signature over one header (protocol §19).
 pub const MODE_SINGLE: u8 = 1;
 
-/// Envelope extension: registry, revocation and policy epochs the sender decided under.
+/// Envelope extension: registry, revocation and policy epochs the sender decided under, 24 bytes; a
+/// hint (protocol §12.4).
 pub const EXT_EPOCHS: u16 = 1;
-/// Envelope extension: W3C `traceparent`.
+/// Envelope extension: W3C `traceparent`, 55 bytes (protocol §12.4).
 pub const EXT_TRACEPARENT: u16 = 2;
-/// Envelope extension, critical: how often this piece of work has been forwarded.
+/// Envelope extension, critical: how often this piece of work has been forwarded, 1 to 16 in one
+/// byte (protocol §12.4).
 pub const EXT_HOPS: u16 = 3;
-/// Trust-root extension, critical: a mesh that trusts itself, for development.
+/// Trust-root extension, critical: a mesh that trusts itself, for development (protocol §9.3).
 pub const EXT_DEV: u16 = 1;
 
-/// Constraint kind: the queue groups a subscription may join.
+/// Constraint kind: the queue groups a subscription may join (protocol §6.2).
 pub const CONSTRAINT_GROUPS: u64 = 1;
-/// Constraint kind: the keys an envelope may name as its audience.
+/// Constraint kind: the keys an envelope may name as its audience (protocol §6.2).
 pub const CONSTRAINT_RECIPIENTS: u64 = 2;
 
-/// Default first token of the subjects trustmesh itself uses.
+/// Default first token of the subjects trustmesh itself uses (protocol §4.4).
 pub const PREFIX: &str = "trustmesh";
-/// Payload type of audit batches.
+/// Payload type of audit batches (protocol §17.1).
 pub const PAYLOAD_AUDIT: &str = "trustmesh/audit";
-/// Payload type of signed refusals.
+/// Payload type of signed refusals (protocol §15.3).
 pub const PAYLOAD_REFUSAL: &str = "trustmesh/refusal";
-/// First token of every inbox.
+/// First token of every inbox (protocol §4.3).
 pub const INBOX: &str = "_INBOX";
 
-/// The domain a signature or digest belongs to. One tag, one schema.
+/// The domain a signature or digest belongs to (protocol §2.3). One tag, one schema.
 ///
-/// A signature is made over `tag bytes || body`, so no object can be taken for one of another
-/// kind, and none for a NATS connect nonce: those are text and cannot begin with `0xFF`.
+/// A signature is made over `tag bytes || body`, so no object can be taken for one of another kind,
+/// and none for a NATS connect nonce: those are text and cannot begin with `0xFF`.
+///
+/// ```
+/// use trustmesh::proto::names::Tag;
+///
+/// assert_eq!(Tag::RootGrant.bytes()[..13], *b"\xFFtrustmesh/1 ");
+/// assert_ne!(Tag::RootGrant.digest(b"body"), Tag::Delegation.digest(b"body"));
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Tag {
@@ -90,7 +100,8 @@ pub enum Tag {
     Scores,
     /// Handshake hello (H1); an id only, never signed.
     Hello,
-    /// Handshake challenge (H2); an id only, never signed.
+    /// Handshake challenge (H2): begins the input of its cookie's HMAC (protocol §16.5); signs
+    /// nothing.
     Challenge,
     /// Handshake proof (H3), signed by the initiator.
     Proof,
@@ -122,7 +133,7 @@ impl Tag {
         Self::AuditRecord,
     ];
 
-    /// The tag's name, at most 11 characters.
+    /// The tag's name, 1 to 11 ASCII characters, as in the table of protocol §2.3.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Envelope => "envelope",
@@ -145,7 +156,8 @@ impl Tag {
         }
     }
 
-    /// The 24 bytes that stand before a body when it is signed or hashed.
+    /// The 24 bytes that stand before a body when it is signed or hashed: `0xFF`, `trustmesh/1 `,
+    /// the name, and NUL up to the end.
     pub const fn bytes(self) -> [u8; 24] {
         let mut out = [0u8; 24];
         out[0] = 0xFF;

@@ -49,7 +49,11 @@ const RULE_NAME_MAX: usize = 64;
 /// Bits of the envelope modes that can be allowed: bit `m − 1` for mode `m`, modes 1 to 3.
 const MODES_ALL: u8 = 0b111;
 
-/// A policy: ceilings, lists and rules.
+/// A policy: ceilings, lists and rules (protocol §10.1). The default has no rule and denies
+/// everything.
+///
+/// Holding one tells you that its names are unique, at most [`RULES_MAX`] rules are in it, and
+/// every limit is in its range.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     ttl: Ceilings,
@@ -58,15 +62,17 @@ pub struct Policy {
     rules: Vec<Rule>,
 }
 
-/// Longest lifetimes, in milliseconds.
+/// Longest lifetimes, in milliseconds (protocol §10.1, §10.3).
+///
+/// By default they are [`TTL_MAX_MS`], [`ROOT_GRANT_TTL_MS`] and [`DELEGATION_TTL_MS`].
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Ceilings {
-    /// Of an envelope.
+    /// Of an envelope: 1 to [`TTL_MAX_MS`].
     pub envelope_ms: u32,
-    /// Of a root grant.
+    /// Of a root grant: 1 to [`LIFETIME_MAX_MS`].
     pub grant_ms: u64,
-    /// Of a delegation.
+    /// Of a delegation: 1 to [`LIFETIME_MAX_MS`].
     pub delegation_ms: u64,
 }
 
@@ -80,14 +86,14 @@ impl Default for Ceilings {
     }
 }
 
-/// A set of agents, by id or by key.
+/// A set of agents, by id or by key: a policy's block or allow list.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Agents {
     ids: HashSet<AgentId>,
     keys: HashSet<KeyBytes>,
 }
 
-/// What a rule does.
+/// What a rule does to the messages it matches (protocol §10.2).
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
@@ -97,17 +103,21 @@ pub enum Effect {
     Deny,
 }
 
-/// At most `count` messages in any `per_ms` milliseconds, as a token bucket.
+/// `count` messages per `per_ms` milliseconds in the long run, as a token bucket (protocol §10.5).
+///
+/// The bucket begins full and earns evenly, so that a burst of `count` may come at once and up to
+/// twice that within `per_ms`. Each link of a chain has its own.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
-    /// Messages.
+    /// Messages, at least 1.
     pub count: u32,
-    /// Milliseconds.
+    /// Milliseconds, at least 1.
     pub per_ms: u32,
 }
 
-/// A rule for some actions on some subjects.
+/// A rule for some actions on some subjects (protocol §10.2). It prints as its effect, its
+/// capability and its limits.
 #[derive(Clone, Debug)]
 pub struct Rule {
     name: String,
@@ -131,6 +141,18 @@ struct RuleLimits {
 impl Policy {
     /// Reads a policy from JSON.
     ///
+    /// | member | value |
+    /// |---|---|
+    /// | `ttl` | [`Ceilings`]: `envelope_ms`, `grant_ms`, `delegation_ms`; each has a default |
+    /// | `blocked` | `{ "agents": [id…], "keys": [hexadecimal…] }`, nobody by default |
+    /// | `allowed` | the same form; everybody when absent |
+    /// | `rules` | at most 256 rules, required |
+    ///
+    /// A rule has the members `name` (1 to 64 bytes, unique), `effect` (`allow` or `deny`),
+    /// `actions` (names, at least one) and `subjects` (a pattern). An allow rule may also have
+    /// `max_age_ms`, `max_depth` (delegations), `rate` (`{ "count": …, "per_ms": … }`), `min_score`
+    /// (0 to 1,000), `session` (`true` asks for one) and `modes` (of 1 to 3; all by default).
+    ///
     /// ```
     /// use trustmesh::proto::policy::Policy;
     ///
@@ -144,15 +166,19 @@ impl Policy {
     ///
     /// # Errors
     ///
-    /// [`InvalidPolicy`] on unknown keys, misspelt actions, duplicate names and values out of
-    /// range: what is not understood is never ignored.
+    /// [`InvalidPolicy`]: what is not understood is never ignored. [`Form`](InvalidPolicy::Form) for
+    /// unknown or missing members and wrong types, [`Action`](InvalidPolicy::Action),
+    /// [`Subjects`](InvalidPolicy::Subjects), [`Agent`](InvalidPolicy::Agent),
+    /// [`Name`](InvalidPolicy::Name) for one that is unusable or given twice,
+    /// [`LimitedDeny`](InvalidPolicy::LimitedDeny), [`Range`](InvalidPolicy::Range),
+    /// [`Ceiling`](InvalidPolicy::Ceiling) and [`TooMany`](InvalidPolicy::TooMany).
     pub fn from_json(text: &str) -> Result<Self, InvalidPolicy> {
         let source: Source =
             serde_json::from_str(text).map_err(|e| InvalidPolicy::Form(e.to_string()))?;
         source.compile()
     }
 
-    /// The rules.
+    /// The rules, in the order they were given; the order decides nothing.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
     }
@@ -333,17 +359,17 @@ impl Agents {
 }
 
 impl Rule {
-    /// The rule's name, unique in its policy.
+    /// The rule's name, unique in its policy: 1 to 64 bytes.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What it does.
+    /// Whether it allows or denies.
     pub fn effect(&self) -> Effect {
         self.effect
     }
 
-    /// The actions it is about.
+    /// The actions it is about, at least one.
     pub fn actions(&self) -> Actions {
         self.actions
     }
@@ -353,7 +379,8 @@ impl Rule {
         &self.subjects
     }
 
-    /// Whether it has a say in a message of this action on this subject.
+    /// Whether it has a say in a message of this action on this subject (protocol §10.2). A rule on
+    /// `>` has none where the first token begins with `$` or `_`.
     pub fn matches(&self, action: Action, subject: &Subject) -> bool {
         self.actions.has(action) && self.subjects.matches(subject)
     }
@@ -523,7 +550,18 @@ pub(crate) struct Request<'a> {
     pub(crate) session: bool,
 }
 
-/// Evidence that policy permits one message, apart from the rates of the rules it names.
+/// Evidence that policy permits one message, apart from the rates of the rules it names (protocol
+/// §10.4).
+///
+/// It names its message and is one of the pieces a
+/// [`VerifiedEnvelope`](super::verify::VerifiedEnvelope) is made of. Only a [`Policy`] makes one:
+///
+/// ```compile_fail
+/// use trustmesh::proto::policy::Permitted;
+/// use trustmesh::proto::replay::MessageId;
+///
+/// let forged = Permitted { mid: MessageId([0; 16]), rates: Vec::new() }; // private fields
+/// ```
 #[derive(Debug)]
 pub struct Permitted {
     mid: super::replay::MessageId,
@@ -537,8 +575,12 @@ impl Permitted {
     }
 }
 
-/// The rates of one receiver, debited to every link of a chain: splitting an allowance over
-/// children does not multiply it.
+/// The rates of one receiver (protocol §10.5), debited to every link of a chain: splitting an
+/// allowance over children does not multiply it.
+///
+/// One serves all subscriptions of a receiver. The default holds nothing, so every allowance is
+/// full. It keeps at most [`RATE_BUCKETS`] buckets; beyond that a message that needs a new one is
+/// refused with [`Overloaded::Rates`].
 #[derive(Debug, Default)]
 pub struct RateLimiter {
     buckets: HashMap<(String, ObjectId), Bucket>,
@@ -650,7 +692,8 @@ fn debits(
         .collect()
 }
 
-/// Why text is no policy.
+/// Why text is no policy. Except for [`Form`](Self::Form), [`Ceiling`](Self::Ceiling) and
+/// [`TooMany`](Self::TooMany) it names the rule or the word at fault.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidPolicy {
@@ -682,13 +725,13 @@ pub enum InvalidPolicy {
     /// A deny rule with limits.
     #[error("policy rule {0:?}: a deny rule has no limits")]
     LimitedDeny(String),
-    /// A value out of range.
+    /// A limit out of range, or a rule without actions.
     #[error("policy rule {0:?}: a limit is out of range")]
     Range(String),
-    /// A ceiling out of range.
+    /// A ceiling out of range: see [`Ceilings`].
     #[error("policy: a ttl ceiling is out of range")]
     Ceiling,
-    /// Too many rules.
+    /// More than [`RULES_MAX`] rules.
     #[error("policy: more than 256 rules")]
     TooMany,
 }

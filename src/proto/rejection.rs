@@ -8,7 +8,7 @@ use std::fmt;
 use super::time::Outside;
 use super::time::Timestamp;
 
-/// Where in a message the fault lies.
+/// Where in a message the fault lies. It stands in the audit's words and never in what a peer sees.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Place {
@@ -39,7 +39,8 @@ pub enum Place {
 }
 
 impl Place {
-    /// The link concerned, when the fault lies in one.
+    /// The link concerned, when the fault lies in one; 0 is the root grant. For a holder it is the
+    /// link that it holds.
     pub const fn hop(self) -> Option<u8> {
         match self {
             Self::Hop(n) | Self::Holder(n) => Some(n),
@@ -221,13 +222,13 @@ reasons! {
 
 macro_rules! classes {
     ($($(#[$doc:meta])* $name:ident = $n:literal),+ $(,)?) => {
-        /// The classes of rejection. The number is the code divided by 100.
+        /// The classes of rejection (protocol §18.1). The number is the code divided by 100.
         #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
         #[non_exhaustive]
         pub enum Class { $($(#[$doc])* $name = $n),+ }
 
         impl Class {
-            /// Every class, in order.
+            /// Every class, in the order of their numbers, 1 to 26.
             pub const ALL: [Self; 26] = [$(Self::$name),+];
 
             /// The class's name, stable, as it stands in audit events.
@@ -293,61 +294,102 @@ classes! {
     Internal = 26,
 }
 
-/// Why a message was refused.
+/// Why a message was refused (protocol §18).
+///
+/// Its text is for the audit and may change; [`class`](Self::class) and [`code`](Self::code) never
+/// do. It holds nothing of the message but numbers.
+///
+/// ```
+/// use trustmesh::proto::rejection::{Class, Place, Rejection, ScopeExceeded};
+///
+/// let rejection = Rejection::ScopeExceeded {
+///     place: Place::Hop(1),
+///     reason: ScopeExceeded::NotGranted,
+/// };
+/// assert_eq!(rejection.class(), Class::ScopeExceeded);
+/// assert_eq!(rejection.code(), 1501);
+/// assert_eq!(rejection.hop(), Some(1));
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs)] // The classes are documented in `Class`, the fields by their types.
 pub enum Rejection {
+    /// Not the object it claims to be.
     #[error("malformed: the {place} {reason}")]
     Malformed { place: Place, reason: Malformed },
+    /// Above a limit: bytes, or a number of elements, links or signature checks.
     #[error("too large: the {place} exceeds its limit of {limit}")]
     TooLarge { place: Place, limit: u32 },
+    /// A version or mode that is not spoken; `found` is what the message says.
     #[error("unsupported version: the {place} says {found}")]
     UnsupportedVersion { place: Place, found: u64 },
+    /// A signature or content digest that does not verify.
     #[error("bad signature: {place}")]
     BadSignature { place: Place },
+    /// Bytes that are no acceptable key.
     #[error("weak key: {place}")]
     WeakKey { place: Place },
+    /// A key no certificate stands for.
     #[error("unknown agent: {place}")]
     UnknownAgent { place: Place },
+    /// A key used for somebody else.
     #[error("key mismatch: {place}: {reason}")]
     KeyMismatch { place: Place, reason: KeyMismatch },
+    /// Meant for another receiver.
     #[error("wrong audience: meant for another key")]
     WrongAudience,
+    /// Delivered elsewhere than signed.
     #[error("subject mismatch: {reason}")]
     SubjectMismatch { reason: SubjectMismatch },
+    /// Not valid before `from`, even with the skew allowed for.
     #[error("not yet valid: {place}, from {from}")]
     NotYetValid { place: Place, from: Timestamp },
+    /// Not valid since `until`, even with the skew allowed for.
     #[error("expired: {place}, at {until}")]
     Expired { place: Place, until: Timestamp },
+    /// Seen before, or too old to know.
     #[error("replay: {reason}")]
     Replay { reason: Replay },
+    /// An answer nobody waits for.
     #[error("unexpected reply: {reason}")]
     UnexpectedReply { reason: UnexpectedReply },
+    /// Links that are no chain, or not the one it has to be.
     #[error("chain broken: {place}: {reason}")]
     ChainBroken { place: Place, reason: ChainBroken },
+    /// More than was granted.
     #[error("scope exceeded: {place}: {reason}")]
     ScopeExceeded { place: Place, reason: ScopeExceeded },
+    /// Delegated or forwarded too often.
     #[error("depth exceeded: {place}: {reason}")]
     DepthExceeded { place: Place, reason: DepthExceeded },
+    /// Nothing trusted at the top.
     #[error("untrusted root: {place}: {reason}")]
     UntrustedRoot { place: Place, reason: UntrustedRoot },
+    /// Authority that was taken back.
     #[error("revoked: {place}: {reason}")]
     Revoked { place: Place, reason: Revoked },
+    /// Stopped by a list of the policy.
     #[error("blocked: {place}: {reason}")]
     Blocked { place: Place, reason: Blocked },
+    /// Stopped by a rule of the policy.
     #[error("policy denied: {reason}")]
     PolicyDenied { reason: PolicyDenied },
+    /// The lowest score of the chain's holders is below what a rule requires; both 0 to 1,000.
     #[error("trust too low: {score} of the required {required}")]
     TrustTooLow { score: u16, required: u16 },
+    /// A handshake that did not succeed.
     #[error("handshake failed: {reason}")]
     HandshakeFailed { reason: HandshakeFailed },
+    /// Trust state, or a clock, that decides nothing now.
     #[error("stale state: {reason}")]
     StaleState { reason: StaleState },
+    /// A bounded memory is full.
     #[error("overloaded: {reason}")]
     Overloaded { reason: Overloaded },
+    /// The decision could not be recorded, so nothing was decided.
     #[error("audit unavailable: the decision cannot be recorded")]
     AuditUnavailable,
+    /// A fault on our side.
     #[error("internal: {reason}")]
     Internal { reason: Internal },
 }
@@ -363,7 +405,7 @@ impl Outside {
 }
 
 impl Rejection {
-    /// The class.
+    /// The class, which is what counters and audit aggregates are kept by.
     pub const fn class(&self) -> Class {
         match self {
             Self::Malformed { .. } => Class::Malformed,
@@ -395,7 +437,7 @@ impl Rejection {
         }
     }
 
-    /// The stable code: class × 100 + reason, reason 1 where a class has only one.
+    /// The stable code (protocol §18.1): class × 100 + reason, reason 1 where a class has only one.
     pub const fn code(&self) -> u16 {
         let reason = match self {
             Self::Malformed { reason, .. } => *reason as u16,
@@ -419,7 +461,7 @@ impl Rejection {
         self.class() as u16 * 100 + reason
     }
 
-    /// Where the fault lies, when it lies in one place.
+    /// Where the fault lies; `None` for classes whose fault has no place.
     pub const fn place(&self) -> Option<Place> {
         match self {
             Self::Malformed { place, .. }

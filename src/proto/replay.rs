@@ -19,7 +19,10 @@ use super::rejection::Replay;
 use super::time::ClockSkew;
 use super::time::Timestamp;
 
-/// The id of a message: 16 random bytes, chosen by its sender.
+/// The id of a message: 16 random bytes, chosen by its sender, which never uses one twice (protocol
+/// §14.4).
+///
+/// Two senders may use the same; it identifies a message only together with the sender's key.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct MessageId(pub [u8; 16]);
 
@@ -66,7 +69,61 @@ impl LookUp for std::sync::Mutex<ReplayGuard> {
     }
 }
 
-/// The memory of one replay scope: a subscription, or a queue group on a pattern.
+/// The memory of one replay scope: a subscription, or a queue group on a pattern (protocol §14.4).
+///
+/// Having passed a message through it tells you that this scope accepts the message no second time,
+/// as long as the memory lives. It is bounded: [`REPLAY_PER_SENDER`] ids a sender and
+/// [`REPLAY_TOTAL`] in all; at capacity a new message is refused and nothing unexpired forgotten.
+///
+/// ```
+/// use trustmesh::proto::audit::{AuditSlot, Decision};
+/// use trustmesh::proto::envelope::EnvelopeDraft;
+/// use trustmesh::proto::policy::RateLimiter;
+/// use trustmesh::proto::rejection::Class;
+/// use trustmesh::proto::replay::{MessageId, ReplayGuard};
+/// use trustmesh::proto::scope::Action;
+/// use trustmesh::proto::subject::{Subject, SubjectPattern};
+/// use trustmesh::proto::time::ClockSkew;
+/// use trustmesh::proto::verify::{Arrival, Route, Scene, Verifier};
+/// # use trustmesh::client::clock::{Clock, SystemClock};
+/// use trustmesh::services::authority::Authority;
+///
+/// /// An audit that prints.
+/// struct Printed;
+///
+/// impl AuditSlot for Printed {
+///     fn fill(self, decision: Decision) {
+///         println!("{:?}", decision.event());
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut mesh = Authority::dev("demo")?;
+/// let planner = mesh.agent("planner", ["pub:tasks.>"])?;
+/// let worker = mesh.agent("worker", ["sub:tasks.>"])?;
+/// # let now = SystemClock::new().now()?;
+/// let sending = planner.credential(planner.grant().clone(), now)?;
+/// let subject = Subject::parse("tasks.index")?;
+/// let draft = EnvelopeDraft::new(MessageId([1; 16]), now, Action::Publish, subject);
+/// let frame = draft.sign(&sending)?.into_bytes();
+///
+/// let own = worker.credential(worker.grant().clone(), now)?;
+/// let pattern = SubjectPattern::parse("tasks.>")?;
+/// let route = Route::Subscription { pattern: &pattern, own: own.chain() };
+/// let arrival = Arrival { subject: "tasks.index", reply: None, route };
+/// let trust = worker.trust().current();
+/// let scene = Scene { now, trust: &trust, sessions: &() };
+///
+/// let verifier = Verifier::new(worker.key(), ClockSkew::default());
+/// let mut guard = ReplayGuard::new(ClockSkew::default(), None);
+/// let mut rates = RateLimiter::default();
+/// let first = verifier.verify(&frame, &arrival, &scene, &mut guard, &mut rates);
+/// assert_eq!(first.record(Printed).map_err(|r| r.rejection)?.sender().as_str(), "planner");
+/// let again = verifier.verify(&frame, &arrival, &scene, &mut guard, &mut rates);
+/// assert_eq!(again.rejection().map(|r| r.class()), Some(Class::Replay));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ReplayGuard {
     senders: HashMap<KeyBytes, Log>,
@@ -80,8 +137,9 @@ pub struct ReplayGuard {
 impl ReplayGuard {
     /// An empty memory.
     ///
-    /// `floor` is set after a restart without complete memory: what was issued at or before it may
-    /// have been accepted already and is refused.
+    /// `skew` is the receiver's: an id is kept until `iat + ttl + 2·skew`. `floor` is set after a
+    /// restart without complete memory (protocol §14.5): what was issued at or before it may have
+    /// been accepted already and is refused.
     pub fn new(skew: ClockSkew, floor: Option<Timestamp>) -> Self {
         Self {
             senders: HashMap::new(),
@@ -93,7 +151,8 @@ impl ReplayGuard {
         }
     }
 
-    /// The same memory with other capacities, in ids per sender and in total.
+    /// The same memory with other capacities, in ids per sender and in total. Beyond them a message
+    /// is refused with [`Overloaded::ReplaySender`] or [`Overloaded::ReplayTotal`].
     #[must_use]
     pub fn with_capacity(mut self, per_sender: usize, total: usize) -> Self {
         self.per_sender = per_sender;
@@ -101,7 +160,7 @@ impl ReplayGuard {
         self
     }
 
-    /// Ids held.
+    /// Ids held, expired ones included until they are [forgotten](Self::forget_expired).
     pub fn len(&self) -> usize {
         self.held
     }
@@ -162,7 +221,8 @@ impl ReplayGuard {
         Ok(Fresh { mid: sighting.mid })
     }
 
-    /// Drops what can no longer be accepted.
+    /// Drops what can no longer be accepted at `now`. It is done as needed when a message is
+    /// admitted; calling it only frees memory sooner.
     pub fn forget_expired(&mut self, now: Timestamp) {
         let mut held = 0;
         self.senders.retain(|_, log| {
@@ -173,7 +233,8 @@ impl ReplayGuard {
         self.held = held;
     }
 
-    /// Takes over everything another memory holds.
+    /// Takes over everything another memory holds, its floor included when it is the higher one.
+    /// Capacities are not looked at, so that nothing is lost.
     pub fn absorb(&mut self, other: &Self) {
         for (sender, theirs) in &other.senders {
             let ours = self.senders.entry(*sender).or_default();
@@ -222,6 +283,16 @@ impl Log {
 }
 
 /// Evidence that one message had not been accepted in its scope before, and now counts as accepted.
+///
+/// It names its message and is the last of the pieces a
+/// [`VerifiedEnvelope`](super::verify::VerifiedEnvelope) is made of. Only a [`ReplayGuard`] makes
+/// one:
+///
+/// ```compile_fail
+/// use trustmesh::proto::replay::{Fresh, MessageId};
+///
+/// let forged = Fresh { mid: MessageId([0; 16]) }; // a private field, and no constructor
+/// ```
 #[derive(Debug)]
 pub struct Fresh {
     mid: MessageId,

@@ -16,8 +16,22 @@ use super::signing::ObjectId;
 use super::wire::Reader;
 use super::wire::bin;
 
-/// The set of revoked links, keys and agents. It only ever grows while what it names could still
-/// be valid; revocation wins over every cache and score.
+/// The set of revoked links, keys and agents (protocol §11). It only ever grows while what it names
+/// could still be valid; revocation wins over every cache and score.
+///
+/// Nothing limits its size but that of a trust file, 64 MiB.
+///
+/// ```
+/// use trustmesh::proto::identity::AgentId;
+/// use trustmesh::proto::revocation::RevocationSet;
+///
+/// let older = RevocationSet::default();
+/// let mut newer = older.clone();
+/// newer.revoke_agent(AgentId::parse("worker")?);
+/// assert!(newer.contains(&older));
+/// assert!(!older.contains(&newer)); // would take the revocation back
+/// # Ok::<(), trustmesh::proto::identity::InvalidAgentId>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct RevocationSet {
     links: HashSet<ObjectId>,
@@ -26,33 +40,36 @@ pub struct RevocationSet {
 }
 
 impl RevocationSet {
-    /// Adds a link. Everything delegated below it is revoked with it.
+    /// Adds a link by its object id, [`Link::id`](super::delegation::Link::id). Every chain through
+    /// it ends with it.
     pub fn revoke_link(&mut self, link: ObjectId) {
         self.links.insert(link);
     }
 
-    /// Adds a key, for good.
+    /// Adds a key, for good: as holder of any link, as issuer, and under whatever agent id. Keys of
+    /// the other roles are not looked up here (protocol §11.2).
     pub fn revoke_key(&mut self, key: KeyBytes) {
         self.keys.insert(key);
     }
 
-    /// Adds an agent, whatever key it has.
+    /// Adds an agent, whatever key it has or will have.
     pub fn revoke_agent(&mut self, agent: AgentId) {
         self.agents.insert(agent);
     }
 
-    /// Whether everything revoked in `older` is still revoked here.
+    /// Whether everything revoked in `older` is still revoked here, as a newer list must (protocol
+    /// §9.6).
     pub fn contains(&self, older: &Self) -> bool {
         older.links.is_subset(&self.links)
             && older.keys.is_subset(&self.keys)
             && older.agents.is_subset(&self.agents)
     }
 
-    /// Checks one agent and its key.
+    /// Checks one agent and its key, key first (protocol §11.2).
     ///
     /// # Errors
     ///
-    /// `Revoked`, naming `place`.
+    /// [`Rejection::Revoked`] naming `place`: [`Key`](Revoked::Key) or [`Agent`](Revoked::Agent).
     pub fn check_agent(&self, certificate: &Certificate, place: Place) -> Result<(), Rejection> {
         self.check_key(&certificate.claims().key, place)?;
         if !self.agents.is_empty() && self.agents.contains(certificate.agent()) {
@@ -151,6 +168,17 @@ pub(crate) fn read_set<'a, T: Clone + Eq + Ord + std::hash::Hash>(
 }
 
 /// Evidence that nothing in one chain was revoked in the trust state it was checked against.
+///
+/// It names the chain by digest and is one of the pieces a
+/// [`VerifiedEnvelope`](super::verify::VerifiedEnvelope) is made of. Only the check of protocol
+/// §11.2 makes one:
+///
+/// ```compile_fail
+/// use trustmesh::proto::revocation::NotRevoked;
+/// use trustmesh::proto::signing::ObjectId;
+///
+/// let forged = NotRevoked { chain: ObjectId([0; 32]) }; // a private field, and no constructor
+/// ```
 #[derive(Debug)]
 pub struct NotRevoked {
     chain: ObjectId,

@@ -39,14 +39,15 @@ use super::wire;
 use super::wire::Reader;
 use super::wire::bin;
 
-/// Longest name of a mesh in bytes.
+/// Longest name of a mesh in bytes (protocol §9.2).
 pub const MESH_NAME_MAX: usize = 64;
 
-/// Longest lifetime of a trust root, 400 days: a yearly ceremony with a month to spare. Every
-/// other file lives for [`LIFETIME_MAX_MS`](super::limits::LIFETIME_MAX_MS) at the most.
+/// Longest lifetime of a trust root in milliseconds, 400 days: a yearly ceremony with a month to
+/// spare. Every other file lives for [`LIFETIME_MAX_MS`](super::limits::LIFETIME_MAX_MS) at the
+/// most.
 pub const ROOT_LIFETIME_MAX_MS: u64 = 400 * 24 * 3_600_000;
 
-/// What a key of the trust root may sign.
+/// What a key of the trust root may sign (protocol §9.2). The number is its number on the wire.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 #[repr(u8)]
@@ -61,14 +62,14 @@ pub enum Role {
     Revoker = 4,
     /// Policy bundles.
     Policy = 5,
-    /// Timestamps; a root without this role is static.
+    /// Nothing in version 1 of the protocol.
     Timestamp = 6,
     /// Trust scores.
     Scores = 7,
 }
 
 impl Role {
-    /// Every role.
+    /// Every role, in the order of their numbers.
     pub const ALL: [Self; 7] = [
         Self::Root,
         Self::Issuer,
@@ -79,7 +80,7 @@ impl Role {
         Self::Scores,
     ];
 
-    /// The role's name.
+    /// The role's name in lower case, as in the table of protocol §9.2.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Root => "root",
@@ -97,32 +98,63 @@ impl Role {
     }
 }
 
-/// The keys of one role, and how many must sign together.
+/// The keys of one role, and how many must sign together (protocol §9.2).
 #[derive(Clone, Debug, Default)]
 pub struct RoleKeys {
     pub(crate) threshold: u8,
     pub(crate) keys: Vec<PublicKey>,
 }
 
-/// What a new trust root shall say.
+/// What a new trust root shall say (protocol §9.2).
+///
+/// ```
+/// use std::collections::BTreeMap;
+///
+/// use trustmesh::proto::identity::SigningKey;
+/// use trustmesh::proto::root::{Role, RootDraft, TrustRoot};
+/// use trustmesh::proto::time::{Timestamp, Validity};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (root, issuer) = (SigningKey::generate()?, SigningKey::generate()?);
+/// let (from, until) = (Timestamp::from_millis(0), Timestamp::from_millis(86_400_000));
+/// let draft = RootDraft {
+///     name: "demo".into(),
+///     roles: BTreeMap::from([
+///         (Role::Root, (1, vec![root.public().bytes()])),
+///         (Role::Issuer, (1, vec![issuer.public().bytes()])),
+///     ]),
+///     validity: Validity::new(from, until).ok_or("empty")?,
+///     dev: false,
+/// };
+/// let file = draft.sign(&[(0, &root)])?;
+/// assert_eq!(TrustRoot::parse(&file)?.name(), "demo");
+/// assert!(draft.sign(&[(0, &issuer)]).is_err()); // not a key of the root role
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct RootDraft {
-    /// The name of the mesh, for people.
+    /// The name of the mesh, for people: at most [`MESH_NAME_MAX`] bytes, which may be none.
     pub name: String,
-    /// The keys of each role and its threshold.
+    /// The threshold of each role and its keys, 1 to [`ROLE_KEYS_MAX`]. A role that is missing
+    /// signs nothing.
     pub roles: BTreeMap<Role, (u8, Vec<KeyBytes>)>,
-    /// When the root holds.
+    /// When the root holds, at most [`ROOT_LIFETIME_MAX_MS`] long.
     pub validity: Validity,
-    /// Whether this is a development mesh, which only development mode accepts.
+    /// Whether this is a development mesh, which only development mode accepts (protocol §9.3).
     pub dev: bool,
 }
 
 impl RootDraft {
-    /// Signs the root with keys of its root role, each with its position among them.
+    /// Signs the root with keys of its root role, each with its position among them. The order of
+    /// `signers` does not matter.
     ///
     /// # Errors
     ///
-    /// Whatever [`TrustRoot::parse`] would refuse.
+    /// Whatever [`TrustRoot::parse`] would refuse: too few signers or one that is no root key
+    /// ([`Rejection::UntrustedRoot`], [`Rejection::BadSignature`]), a position given twice, a
+    /// threshold that is 0 or over the number of keys ([`Rejection::Malformed`]), a weak key
+    /// ([`Rejection::WeakKey`]).
     pub fn sign(&self, signers: &[(u8, &SigningKey)]) -> Result<Bytes, Rejection> {
         let roles: Vec<_> = self
             .roles
@@ -152,7 +184,7 @@ impl RootDraft {
     }
 }
 
-/// A checked trust root.
+/// A checked trust root (protocol §9.2).
 ///
 /// Holding one tells you that the file was signed by the threshold of its own root keys and that
 /// every key in it is acceptable and of prime order. Whether it is *your* root is told by its
@@ -167,11 +199,13 @@ pub struct TrustRoot {
 }
 
 impl TrustRoot {
-    /// Decodes and checks a root file.
+    /// Decodes and checks a root file (protocol §9.1, §9.2). Whether it holds now is not looked at.
     ///
     /// # Errors
     ///
-    /// `Malformed`, `TooLarge`, `UnsupportedVersion`, `WeakKey`, `BadSignature` or `UntrustedRoot`.
+    /// [`Rejection::Malformed`], [`Rejection::TooLarge`], [`Rejection::UnsupportedVersion`],
+    /// [`Rejection::WeakKey`], [`Rejection::BadSignature`] or, with too few signatures,
+    /// [`Rejection::UntrustedRoot`].
     pub fn parse(file: &Bytes) -> Result<Self, Rejection> {
         let file = SignedFile::parse(FileKind::Root, file)?;
         let (place, body) = (Place::TrustFile, &file.body);
@@ -202,19 +236,19 @@ impl TrustRoot {
         })
     }
 
-    /// The object id: what is pinned.
+    /// The object id: what is pinned, and what no other root has.
     pub fn id(&self) -> ObjectId {
         self.id
     }
 
-    /// The mesh this root is of.
+    /// The mesh this root is of: the first 16 bytes of its id.
     pub fn mesh(&self) -> MeshId {
         let mut mesh = [0; 16];
         mesh.copy_from_slice(&self.id.0[..16]);
         MeshId(mesh)
     }
 
-    /// The name of the mesh, for people.
+    /// The name of the mesh, for people; it decides nothing.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -224,7 +258,7 @@ impl TrustRoot {
         self.validity
     }
 
-    /// Whether this is a development mesh.
+    /// Whether this is a development mesh (protocol §9.3).
     pub fn is_dev(&self) -> bool {
         self.dev
     }
@@ -286,7 +320,7 @@ fn read_dev(r: &mut Reader<'_>) -> Result<bool, Rejection> {
     Ok(count == 1)
 }
 
-/// The kinds of trust-state file.
+/// The kinds of trust-state file (protocol §9.1). The number is its number on the wire.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 #[repr(u8)]

@@ -26,7 +26,7 @@ use super::subject::SubjectPattern;
 use super::wire::Reader;
 use super::wire::bin;
 
-/// One thing an agent can do with a subject. The number is its bit on the wire.
+/// One thing an agent can do with a subject (protocol §6.1). The number is its bit on the wire.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 #[repr(u8)]
@@ -52,7 +52,8 @@ impl Action {
         (Self::Delegate, "delegate"),
     ];
 
-    /// The short name used in capability text and audit events.
+    /// The short name used in capability text and audit events: `pub`, `sub`, `req`, `serve`,
+    /// `delegate`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Publish => "pub",
@@ -63,7 +64,7 @@ impl Action {
         }
     }
 
-    /// The action with this short name.
+    /// The action with this short name; `None` for any other text, in whatever case.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::NAMED
             .iter()
@@ -72,14 +73,25 @@ impl Action {
     }
 }
 
-/// A set of actions.
+/// A set of actions (protocol §6.1). Holding one tells you that it has no unassigned bit.
+///
+/// It prints as the names joined by `+`. The default is the empty set, which no link may hold.
+///
+/// ```
+/// use trustmesh::proto::scope::Action;
+/// use trustmesh::proto::scope::Actions;
+///
+/// let both = Actions::default().with(Action::Request).with(Action::Delegate);
+/// assert_eq!(both.to_string(), "req+delegate");
+/// assert_eq!(Actions::from_bits(16), None); // reserved
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Actions(u8);
 
 impl Actions {
     const ALL: u8 = 1 | 2 | 4 | 8 | 32;
 
-    /// The set with these bits, or `None` when it is empty or has an unassigned bit.
+    /// The set with these bits, or `None` when it is empty or has an unassigned bit: 16, 64 or 128.
     pub const fn from_bits(bits: u8) -> Option<Self> {
         if bits != 0 && bits & !Self::ALL == 0 {
             Some(Self(bits))
@@ -88,7 +100,7 @@ impl Actions {
         }
     }
 
-    /// The set as bits.
+    /// The set as bits, the sum of its actions' numbers.
     pub const fn bits(self) -> u8 {
         self.0
     }
@@ -124,10 +136,22 @@ impl fmt::Display for Actions {
     }
 }
 
-/// Actions on the subjects of a pattern, possibly constrained.
+/// Actions on the subjects of a pattern, possibly constrained (protocol §6.2).
 ///
-/// As text: `req+delegate:store.docs.>`. Constraints are added with
+/// As text: `req+delegate:store.docs.>`. Constraints are not part of that text; they are added with
 /// [`in_groups`](Self::in_groups) and [`to`](Self::to).
+///
+/// ```
+/// use trustmesh::proto::scope::Capability;
+///
+/// let broad: Capability = "req+delegate:store.>".parse()?;
+/// let narrow: Capability = "req:store.docs.*".parse()?;
+/// assert!(broad.may_delegate(&narrow));
+/// assert!(!narrow.may_delegate(&broad)); // wider, and without DELEGATE
+/// let member = "sub:jobs".parse::<Capability>()?.in_groups(["workers"])?;
+/// assert_eq!(member.to_string(), "sub:jobs in workers");
+/// # Ok::<(), trustmesh::proto::scope::InvalidScope>(())
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Capability {
     actions: Actions,
@@ -137,7 +161,7 @@ pub struct Capability {
 }
 
 impl Capability {
-    /// A capability without constraints.
+    /// A capability without constraints. An empty set of actions is refused where the link is made.
     pub fn new(actions: Actions, pattern: SubjectPattern) -> Self {
         Self {
             actions,
@@ -147,11 +171,13 @@ impl Capability {
         }
     }
 
-    /// Allows subscribing only as a member of these queue groups.
+    /// Allows subscribing only as a member of these queue groups, in place of any given before.
+    /// Order and repetitions do not matter.
     ///
     /// # Errors
     ///
-    /// [`InvalidScope`] when the list is empty, too long or has an unusable name.
+    /// [`InvalidScope::Constraint`] unless there are 1 to 16 distinct names, each 1 to
+    /// [`QUEUE_GROUP_MAX`] bytes of printable ASCII without blanks.
     pub fn in_groups<S: Into<String>>(
         mut self,
         groups: impl IntoIterator<Item = S>,
@@ -167,11 +193,12 @@ impl Capability {
         Ok(self)
     }
 
-    /// Allows sending only to these keys.
+    /// Allows sending only messages that name one of these keys as their audience, in place of any
+    /// given before (protocol §6.3). Order and repetitions do not matter.
     ///
     /// # Errors
     ///
-    /// [`InvalidScope`] when the list is empty or too long.
+    /// [`InvalidScope::Constraint`] unless there are 1 to 16 distinct keys.
     pub fn to(
         mut self,
         recipients: impl IntoIterator<Item = KeyBytes>,
@@ -186,17 +213,19 @@ impl Capability {
         Ok(self)
     }
 
-    /// The actions.
+    /// The actions it allows.
     pub fn actions(&self) -> Actions {
         self.actions
     }
 
-    /// The subjects.
+    /// The subjects it allows them on.
     pub fn pattern(&self) -> &SubjectPattern {
         &self.pattern
     }
 
-    /// Whether all that `child` allows is allowed here too, and may be handed on.
+    /// Whether all that `child` allows is allowed here too, and may be handed on (protocol §6.5):
+    /// this has DELEGATE and every action of `child`, its pattern contains the child's, and `child`
+    /// keeps every constraint at least as tight.
     pub fn may_delegate(&self, child: &Self) -> bool {
         self.actions.has(Action::Delegate)
             && self.actions.contains(child.actions)
@@ -237,7 +266,12 @@ impl fmt::Display for Capability {
 impl FromStr for Capability {
     type Err = InvalidScope;
 
-    /// Reads `action[+action…]:pattern`.
+    /// Reads `action[+action…]:pattern`; a comma joins actions as well.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidScope::Form`] without a colon, [`InvalidScope::Action`] or
+    /// [`InvalidScope::Pattern`] for what stands before or after it.
     fn from_str(text: &str) -> Result<Self, InvalidScope> {
         let (names, pattern) = text.split_once(':').ok_or(InvalidScope::Form)?;
         let mut actions = Actions::default();
@@ -285,16 +319,27 @@ pub(crate) struct SubscribeNeed<'a> {
     pub(crate) group: Option<&'a str>,
 }
 
-/// The capabilities of one link. An empty scope authorises nothing.
+/// The capabilities of one link (protocol §6.2), at most [`CAPABILITIES_MAX`]. An empty scope
+/// authorises nothing.
+///
+/// ```
+/// use trustmesh::proto::scope::Scope;
+///
+/// let planner = Scope::parse(["req+delegate:store.docs.>", "pub:log.planner"])?;
+/// let reader = Scope::parse(["req:store.docs.read"])?;
+/// assert!(planner.may_delegate(&reader));
+/// assert!(!planner.may_delegate(&Scope::parse(["pub:log.planner"])?)); // may not be handed on
+/// # Ok::<(), trustmesh::proto::scope::InvalidScope>(())
+/// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Scope(Vec<Capability>);
 
 impl Scope {
-    /// A scope of these capabilities.
+    /// A scope of these capabilities, in this order.
     ///
     /// # Errors
     ///
-    /// [`InvalidScope::TooMany`].
+    /// [`InvalidScope::TooMany`] for more than [`CAPABILITIES_MAX`].
     pub fn new(capabilities: Vec<Capability>) -> Result<Self, InvalidScope> {
         if capabilities.len() > CAPABILITIES_MAX {
             return Err(InvalidScope::TooMany);
@@ -306,7 +351,7 @@ impl Scope {
     ///
     /// # Errors
     ///
-    /// [`InvalidScope`].
+    /// As the parsing of [`Capability`], and [`InvalidScope::TooMany`].
     ///
     /// ```
     /// use trustmesh::proto::scope::Scope;
@@ -325,12 +370,14 @@ impl Scope {
         Self::new(parsed?)
     }
 
-    /// The capabilities.
+    /// The capabilities, in the order they were given or signed in.
     pub fn capabilities(&self) -> &[Capability] {
         &self.0
     }
 
-    /// Whether every capability of `child` is contained in one of these that has DELEGATE.
+    /// Whether `child` is contained in this scope (protocol §6.5): each of its capabilities [may be
+    /// handed on](Capability::may_delegate) under one of these. An empty child is contained in
+    /// everything.
     pub fn may_delegate(&self, child: &Self) -> bool {
         child
             .0

@@ -18,7 +18,10 @@ use super::names::Tag;
 use super::rejection::Place;
 use super::rejection::Rejection;
 
-/// The id of a signed object: `SHA-256(tag || body)`. Signatures are never part of it.
+/// The id of a signed object: `SHA-256(tag || body)` (protocol §2.4). Signatures are never part of
+/// it.
+///
+/// It also holds labelled digests of other bytes. It prints as 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ObjectId(pub [u8; 32]);
 
@@ -44,7 +47,9 @@ impl Tag {
     }
 }
 
-/// A mesh (trust domain): the first 16 bytes of the id of its first trust root.
+/// A mesh (trust domain): the first 16 bytes of the id of its first trust root (protocol §9.2).
+///
+/// It prints as 32 lower-case hexadecimal digits.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct MeshId(pub [u8; 16]);
 
@@ -66,6 +71,14 @@ impl fmt::Display for MeshId {
 /// the trust root, signed exactly the bytes these claims were decoded from, under the tag of their
 /// type. It owns the claims it vouches for, so evidence for one message cannot stand in for
 /// another.
+///
+/// Nothing public makes one; it comes out of a check of this crate and nowhere else:
+///
+/// ```compile_fail
+/// use trustmesh::proto::signing::Authentic;
+///
+/// let forged = Authentic { claims: "anything" }; // a private field, and no constructor
+/// ```
 #[derive(Clone, Debug)]
 pub struct Authentic<T> {
     claims: T,
@@ -92,7 +105,7 @@ impl<T> Authentic<T> {
         }
     }
 
-    /// The claims.
+    /// The claims the signature was checked over.
     pub fn claims(&self) -> &T {
         &self.claims
     }
@@ -102,6 +115,15 @@ impl<T> Authentic<T> {
 ///
 /// One is made per message and passed along, so that no path through a chain, a nested grant or a
 /// retry can cost more signatures than its longest legitimate form.
+///
+/// ```
+/// use trustmesh::proto::rejection::Place;
+/// use trustmesh::proto::signing::Budget;
+///
+/// let mut budget = Budget::message();
+/// while budget.spend_signature(Place::Chain).is_ok() {}
+/// assert_eq!(budget.spent(), 10); // nine links and the envelope
+/// ```
 #[derive(Debug)]
 pub struct Budget {
     signatures: u32,
@@ -109,7 +131,8 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// The budget of one message: a full chain and the envelope.
+    /// The budget of one message: a chain of [`LINKS_MAX`] links and the envelope, 10 signature
+    /// checks.
     pub const fn message() -> Self {
         Self {
             signatures: LINKS_MAX as u32 + 1,
@@ -121,7 +144,8 @@ impl Budget {
     ///
     /// # Errors
     ///
-    /// [`Rejection::TooLarge`] when nothing is left.
+    /// [`Rejection::TooLarge`] naming `place`, with the budget's size as limit, when nothing is
+    /// left.
     pub fn spend_signature(&mut self, place: Place) -> Result<(), Rejection> {
         if self.spent >= self.signatures {
             return Err(Rejection::TooLarge {

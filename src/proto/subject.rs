@@ -17,12 +17,12 @@ use bytes::Bytes;
 use super::limits::SUBJECT_MAX;
 use super::limits::SUBJECT_TOKENS_MAX;
 
-/// A concrete bus address, for example `orders.eu.created`.
+/// A concrete bus address, for example `orders.eu.created` (protocol §5.1).
 ///
-/// Holding one tells you that the text is at most [`SUBJECT_MAX`] bytes and [`SUBJECT_TOKENS_MAX`] tokens
-/// joined by `.`, each at least one byte of printable ASCII (`0x21..=0x7E`) without `*` and `>`.
-/// It therefore has no blank, line break, wildcard or empty token, and is safe in a protocol line
-/// and a log line. Case matters.
+/// Holding one tells you that the text is at most [`SUBJECT_MAX`] bytes and [`SUBJECT_TOKENS_MAX`]
+/// tokens joined by `.`, each at least one byte of printable ASCII (`0x21..=0x7E`) without `*` and
+/// `>`. It therefore has no blank, line break, wildcard or empty token, and is safe in a protocol
+/// line and a log line. Case matters.
 ///
 /// Cloning is cheap. One made by [`from_bytes`](Self::from_bytes) shares, and keeps alive, the
 /// buffer it was sliced from.
@@ -34,8 +34,10 @@ impl Subject {
     ///
     /// # Errors
     ///
-    /// [`InvalidSubject`] when the text is outside the grammar; a wildcard anywhere is
-    /// [`InvalidSubject::Wildcard`].
+    /// [`InvalidSubject`], for the first fault in the text: [`Empty`](InvalidSubject::Empty),
+    /// [`TooLong`](InvalidSubject::TooLong), [`TooManyTokens`](InvalidSubject::TooManyTokens),
+    /// [`EmptyToken`](InvalidSubject::EmptyToken), [`Character`](InvalidSubject::Character), or for
+    /// a wildcard anywhere [`Wildcard`](InvalidSubject::Wildcard).
     ///
     /// ```
     /// use trustmesh::proto::subject::Subject;
@@ -75,15 +77,15 @@ impl Subject {
     }
 }
 
-/// A set of bus addresses, for example `orders.*.created` or `orders.>`.
+/// A set of bus addresses, for example `orders.*.created` or `orders.>` (protocol §5.1).
 ///
 /// Holding one tells you that the text obeys the grammar of [`Subject`], except that a whole token
 /// may be `*` (exactly one token) and the last may be `>` (one token or more). A pattern without
 /// wildcards is the set of one address.
 ///
 /// [`contains`](Self::contains) and [`overlaps`](Self::overlaps) are exact for addresses of any
-/// length. Where [`SUBJECT_MAX`] or [`SUBJECT_TOKENS_MAX`] would rule addresses out, they still count:
-/// that can only refuse a containment and report an overlap, which is the safe side of both.
+/// length. Where [`SUBJECT_MAX`] or [`SUBJECT_TOKENS_MAX`] would rule addresses out, they still
+/// count: that can only refuse a containment and report an overlap, which is the safe side of both.
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct SubjectPattern(Bytes);
 
@@ -92,8 +94,8 @@ impl SubjectPattern {
     ///
     /// # Errors
     ///
-    /// [`InvalidSubject`] when the text is outside the grammar; a wildcard that is only part of a
-    /// token, or a `>` before the last token, is [`InvalidSubject::Wildcard`].
+    /// As [`Subject::parse`], but [`InvalidSubject::Wildcard`] only for a wildcard that is part of
+    /// a token, or a `>` before the last token.
     ///
     /// ```
     /// use trustmesh::proto::subject::Subject;
@@ -130,26 +132,29 @@ impl SubjectPattern {
         &self.0
     }
 
-    /// Whether the address is in the set.
+    /// Whether the address is in the set (protocol §5.2). A wildcard in first position covers no
+    /// token that begins with `$` or `_`.
     #[must_use]
     pub fn matches(&self, subject: &Subject) -> bool {
         // An address is the pattern of just itself, so membership is containment.
         contains(&self.0, &subject.0)
     }
 
-    /// Whether every address of `other` is in the set.
+    /// Whether every address of `other` is in the set (protocol §5.2). This is what decides whether
+    /// a delegation narrows and whether a subscription is covered.
     #[must_use]
     pub fn contains(&self, other: &SubjectPattern) -> bool {
         contains(&self.0, &other.0)
     }
 
-    /// Whether some address is in both sets.
+    /// Whether some address is in both sets (protocol §5.2). Symmetric. This is how a deny rule
+    /// meets a subscription.
     #[must_use]
     pub fn overlaps(&self, other: &SubjectPattern) -> bool {
         overlaps(&self.0, &other.0)
     }
 
-    /// The one address of a pattern without wildcards.
+    /// The one address of a pattern without wildcards; `None` when it has any.
     pub fn literal(&self) -> Option<Subject> {
         Subject::from_bytes(self.0.clone()).ok()
     }
@@ -185,8 +190,8 @@ macro_rules! print_as_text {
 
 print_as_text!(Subject, SubjectPattern);
 
-/// Why a text is no subject, or no pattern. It never repeats the text, which a peer may have
-/// chosen to confuse whoever reads the log.
+/// Why a text is no subject, or no pattern (protocol §5.1). It never repeats the text, which a peer
+/// may have chosen to confuse whoever reads the log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidSubject {

@@ -5,7 +5,18 @@ use std::fmt;
 
 use super::limits::CLOCK_SKEW_MAX_MS;
 
-/// An instant: milliseconds since the Unix epoch, UTC.
+/// An instant: milliseconds since 1970-01-01T00:00:00Z, UTC (protocol §14.1).
+///
+/// Arithmetic stops at the epoch and at 2^64 − 1 instead of wrapping.
+///
+/// ```
+/// use trustmesh::proto::time::Timestamp;
+///
+/// let now = Timestamp::from_millis(1_000);
+/// assert_eq!(now.plus(500).since(now), 500);
+/// assert_eq!(now.minus(5_000), Timestamp::from_millis(0));
+/// assert_eq!(now.since(now.plus(500)), 0);
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Timestamp(u64);
 
@@ -44,9 +55,16 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// How far two honest clocks may differ.
+/// How far two honest clocks may differ, in milliseconds (protocol §14.1). The receiver chooses it.
 ///
 /// Holding one tells you it is at most [`CLOCK_SKEW_MAX_MS`].
+///
+/// ```
+/// use trustmesh::proto::time::ClockSkew;
+///
+/// assert_eq!(ClockSkew::default().as_millis(), 5_000);
+/// assert_eq!(ClockSkew::from_millis(10_001), None);
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ClockSkew(u64);
 
@@ -73,9 +91,24 @@ impl Default for ClockSkew {
     }
 }
 
-/// A window `[from, until)`.
+/// A window `[from, until)` of a link, certificate or trust file (protocol §14.2).
 ///
-/// Holding one tells you that it is not empty.
+/// Holding one tells you that it is not empty. How long it may be is decided where it is signed and
+/// read: [`LIFETIME_MAX_MS`](super::limits::LIFETIME_MAX_MS) for everything but a trust root.
+///
+/// ```
+/// use trustmesh::proto::time::ClockSkew;
+/// use trustmesh::proto::time::Timestamp;
+/// use trustmesh::proto::time::Validity;
+///
+/// let at = Timestamp::from_millis;
+/// let window = Validity::new(at(10_000), at(20_000)).ok_or("empty")?;
+/// let skew = ClockSkew::default(); // 5 s, on both sides
+/// assert!(window.check(at(5_000), skew).is_ok());
+/// assert!(window.check(at(24_999), skew).is_ok());
+/// assert!(window.check(at(25_000), skew).is_err());
+/// # Ok::<(), &str>(())
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Validity {
     from: Timestamp,
@@ -110,6 +143,8 @@ impl Validity {
 
     /// Checks that `now` is inside the window widened by `skew` on both sides.
     ///
+    /// `now` is inside when `now + skew ≥ from` and `now < until + skew` (protocol §14.2).
+    ///
     /// # Errors
     ///
     /// [`Outside`]: before or after it.
@@ -124,7 +159,7 @@ impl Validity {
     }
 }
 
-/// An instant is not inside a window.
+/// An instant is not inside a window. [`at`](Self::at) makes the rejection of it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Outside {
     /// The window has not begun.

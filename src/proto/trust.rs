@@ -42,7 +42,7 @@ use super::wire;
 use super::wire::Reader;
 use super::wire::bin;
 
-/// The signed files a trust state is made of.
+/// The signed files a trust state is made of (protocol §9.1), unchecked, each at most 64 MiB.
 #[derive(Clone, Debug)]
 pub struct TrustFiles {
     /// The trust root.
@@ -57,7 +57,7 @@ pub struct TrustFiles {
     pub scores: Option<Bytes>,
 }
 
-/// Which trust roots are acceptable.
+/// Which trust roots are acceptable (protocol §9.3).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Admission {
     /// Only ordinary meshes.
@@ -66,16 +66,17 @@ pub enum Admission {
     DangerDevelopment,
 }
 
-/// Epoch and window of one file: it replaces files of lower epochs.
+/// Epoch and window of one file. It replaces a file whose epoch is not higher (protocol §9.6).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Edition {
-    /// Strictly growing number of the file.
+    /// Number of the file, never lower than that of the one it replaces.
     pub epoch: u64,
-    /// When the file holds.
+    /// When the file holds, at most 30 days long.
     pub validity: Validity,
 }
 
-/// Epochs of registry, revocations and policy, as named in envelopes and audit events.
+/// Epochs of registry, revocations and policy, as named in envelopes and audit events (protocol
+/// §12.4, §17.4).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Epochs {
     /// Of the registry.
@@ -90,7 +91,25 @@ pub struct Epochs {
 ///
 /// Holding one tells you that every file in it was signed by the threshold of the role that must
 /// sign it, that every certificate was signed by a registrar and proved possession, and that no
-/// key belongs to two agents.
+/// key belongs to two agents. It does not tell you that the files hold now: see
+/// [`check_fresh`](Self::check_fresh).
+///
+/// ```
+/// use trustmesh::proto::trust::Admission;
+/// use trustmesh::proto::trust::TrustState;
+/// use trustmesh::services::authority::Authority;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut mesh = Authority::dev("demo")?;
+/// mesh.agent("planner", ["req:tools.>"])?;
+/// let (files, pin) = (mesh.trust_files()?, Some(mesh.root_id()));
+///
+/// let state = TrustState::assemble(&files, Admission::DangerDevelopment, pin)?;
+/// assert_eq!(state.certificates().count(), 1);
+/// assert!(TrustState::assemble(&files, Admission::Production, pin).is_err());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct TrustState {
     root: TrustRoot,
@@ -108,14 +127,18 @@ pub struct TrustState {
 }
 
 impl TrustState {
-    /// Checks the files and puts them together.
+    /// Checks the files and puts them together (protocol §9.5).
     ///
     /// `pin` is the id of the one trust root that is accepted; without it, whoever could write the
-    /// root file is trusted.
+    /// root file is trusted. Windows are not looked at.
     ///
     /// # Errors
     ///
-    /// Any fault of a file: a state is never assembled from part of them.
+    /// The first fault of any file, since a state is never assembled from part of them:
+    /// [`Rejection::UntrustedRoot`] for a root that is not the pinned one or not admitted, a file
+    /// of another mesh or with too few signatures; [`Rejection::Malformed`],
+    /// [`Rejection::TooLarge`], [`Rejection::UnsupportedVersion`], [`Rejection::BadSignature`],
+    /// [`Rejection::WeakKey`].
     pub fn assemble(
         files: &TrustFiles,
         admission: Admission,
@@ -208,12 +231,12 @@ impl TrustState {
         Ok(())
     }
 
-    /// The trust root.
+    /// The trust root all other files were checked against.
     pub fn root(&self) -> &TrustRoot {
         &self.root
     }
 
-    /// The mesh.
+    /// The mesh, as its root names it.
     pub fn mesh(&self) -> MeshId {
         self.root.mesh()
     }
@@ -228,7 +251,7 @@ impl TrustState {
         &self.revocations
     }
 
-    /// The epochs of the files.
+    /// The epochs of registry, revocations and policy.
     pub fn epochs(&self) -> Epochs {
         Epochs {
             registry: self.registry_edition.epoch,
@@ -237,19 +260,20 @@ impl TrustState {
         }
     }
 
-    /// The certificate of a key, live or not.
+    /// The certificate of a key, live or not; `None` for a key nobody was certified under.
     pub fn certificate(&self, key: &KeyBytes) -> Option<&Certificate> {
         self.by_key.get(key)
     }
 
-    /// The certificate with this object id.
+    /// The certificate with this object id, live or not.
     pub fn certificate_with_id(&self, id: &ObjectId) -> Option<&Certificate> {
         self.by_certificate
             .get(id)
             .and_then(|key| self.by_key.get(key))
     }
 
-    /// The certificates of an agent, newest key epoch first.
+    /// The certificates of an agent, live or not, highest key epoch first. An agent may have
+    /// several keys.
     pub fn certificates_of(&self, agent: &AgentId) -> Vec<&Certificate> {
         let keys = self.by_id.get(agent).map(Vec::as_slice).unwrap_or_default();
         let mut found: Vec<_> = keys.iter().filter_map(|key| self.by_key.get(key)).collect();
@@ -262,7 +286,8 @@ impl TrustState {
         self.by_key.values()
     }
 
-    /// The score of an agent, 0 to 1000, when it has one.
+    /// The score of an agent, 0 to 1,000, when it has one. Policy takes a missing score for 0
+    /// (protocol §10.4).
     pub fn score(&self, agent: &AgentId) -> Option<u16> {
         self.scores.get(agent).copied()
     }
@@ -286,11 +311,12 @@ impl TrustState {
     }
 
     /// Checks that a key belongs to an agent in good standing: known, with a live certificate, and
-    /// stopped by no list. Revocation is checked separately.
+    /// stopped by no list (protocol §7.4, step 3). Revocation is checked separately.
     ///
     /// # Errors
     ///
-    /// `UnknownAgent`, `NotYetValid`, `Expired` or `Blocked`, naming `place`.
+    /// [`Rejection::UnknownAgent`], [`Rejection::NotYetValid`], [`Rejection::Expired`] or
+    /// [`Rejection::Blocked`], naming `place`.
     pub fn check_standing(
         &self,
         key: &KeyBytes,
@@ -311,11 +337,14 @@ impl TrustState {
         Ok(certificate)
     }
 
-    /// The key an agent is reached under: its newest one in good standing and not revoked.
+    /// The key an agent is reached under: of those in good standing and not revoked, the one of the
+    /// highest key epoch.
     ///
     /// # Errors
     ///
-    /// `UnknownAgent`, or why the last of its keys is of no use, naming `place`.
+    /// [`Rejection::UnknownAgent`] when the agent has no key, otherwise why the last of its keys is
+    /// of no use: as [`check_standing`](Self::check_standing), or [`Rejection::Revoked`]. Each
+    /// names `place`.
     pub fn live_key(
         &self,
         agent: &AgentId,
@@ -337,11 +366,14 @@ impl TrustState {
         Err(fault)
     }
 
-    /// Checks that every file still holds at `now`.
+    /// Checks that every file holds at `now` (protocol §9.7).
     ///
     /// # Errors
     ///
-    /// `StaleState`, naming the file.
+    /// [`Rejection::StaleState`] for the first that does not, or not yet, in the order
+    /// [`TrustRoot`](StaleState::TrustRoot), [`Registry`](StaleState::Registry),
+    /// [`Policy`](StaleState::Policy), [`Revocations`](StaleState::Revocations),
+    /// [`Scores`](StaleState::Scores).
     pub fn check_fresh(&self, now: Timestamp, skew: ClockSkew) -> Result<(), Rejection> {
         let windows = [
             (Some(self.root.validity()), StaleState::TrustRoot),
@@ -365,12 +397,13 @@ impl TrustState {
         Ok(())
     }
 
-    /// Checks that this state may replace `older`: same root, no epoch lower, no file gone, nothing
-    /// un-revoked.
+    /// Checks that this state may replace `older` (protocol §9.6): same root, no epoch lower, no
+    /// scores gone, nothing un-revoked. Equal epochs may.
     ///
     /// # Errors
     ///
-    /// `StaleState` (rollback) or `UntrustedRoot`.
+    /// [`Rejection::UntrustedRoot`] for another root, otherwise [`Rejection::StaleState`] with
+    /// [`Rollback`](StaleState::Rollback).
     pub fn check_replaces(&self, older: &Self) -> Result<(), Rejection> {
         if self.root.id() != older.root.id() {
             let (place, reason) = (Place::TrustFile, UntrustedRoot::OtherMesh);
@@ -509,7 +542,7 @@ fn read_scores(r: &mut Reader<'_>) -> Result<HashMap<AgentId, u16>, Rejection> {
     Ok(scores)
 }
 
-/// The content of a new trust file.
+/// The content of a new trust file (protocol §9.4).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum FileDraft<'a> {
@@ -525,6 +558,9 @@ pub enum FileDraft<'a> {
 
 impl FileDraft<'_> {
     /// Signs the file with keys of the role that must sign it, each with its position in the role.
+    ///
+    /// Nothing is checked here. What a reader would refuse, such as a window of more than 30 days
+    /// or too few signers, comes out when the file is [assembled](TrustState::assemble).
     pub fn sign(&self, mesh: MeshId, edition: Edition, signers: &[(u8, &SigningKey)]) -> Bytes {
         let kind = match self {
             Self::Registry(_) => FileKind::Registry,

@@ -43,7 +43,7 @@ pub enum HomeError {
         /// The file.
         path: PathBuf,
     },
-    /// Not the id of an agent.
+    /// The text is not an agent id.
     #[error("{given:?} names no agent: {why}")]
     Agent {
         /// What was given, as far as 120 characters.
@@ -51,7 +51,7 @@ pub enum HomeError {
         /// What an id is.
         why: InvalidAgentId,
     },
-    /// Something is missing.
+    /// A directory or file is missing.
     #[error("{path} does not exist: {next}")]
     Absent {
         /// The path.
@@ -89,7 +89,7 @@ pub enum HomeError {
         /// The path of the certificate.
         path: PathBuf,
     },
-    /// What a file says is refused.
+    /// What a file says is refused by verification.
     #[error("{path} is refused: {why}; {next}")]
     Refused {
         /// The path.

@@ -75,7 +75,31 @@ pub use self::settings::DEV_VARIABLE;
 pub use self::settings::HOME_VARIABLE;
 pub use self::settings::ROOT_VARIABLE;
 
-/// A mesh directory. Every identity loaded from it shares one trust state.
+/// A mesh directory. Every identity loaded from it shares one trust state, and so do its clones.
+///
+/// ```
+/// use trustmesh::client::home::Home;
+/// use trustmesh::services::authority::Authority;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # if cfg!(not(unix)) { return Ok(()) }
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path();
+/// let mut mesh = Authority::dev("demo")?;
+/// let planner = mesh.agent("planner", ["req:tools.>"])?;
+/// mesh.save(path)?;
+/// mesh.save_agent(path, &planner)?;
+///
+/// let home = Home::open(path)?.danger_allow_dev();
+/// assert_eq!(home.identity("planner")?.key(), planner.key());
+///
+/// mesh.revoke_agent("planner")?;
+/// mesh.save(path)?;
+/// home.reload(&*home.trust()?)?;
+/// assert!(home.identity("planner").is_err());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Home {
     path: PathBuf,
@@ -88,9 +112,13 @@ pub struct Home {
 impl Home {
     /// The mesh directory at `path`. Nothing but a pinned root is read yet.
     ///
+    /// The environment decides which trust root is acceptable, as the module says.
+    ///
     /// # Errors
     ///
-    /// [`HomeError`] when there is none, or when pin or development switch cannot be understood.
+    /// [`HomeError::Absent`] when there is none; [`HomeError::Pin`], [`HomeError::TwoPins`],
+    /// [`HomeError::DevSwitch`] or [`HomeError::File`] when pin or development switch cannot be
+    /// understood.
     ///
     /// ```no_run
     /// use trustmesh::client::home::Home;
@@ -136,7 +164,8 @@ impl Home {
         })
     }
 
-    /// Accepts a development mesh, whose role keys lie unprotected on one machine.
+    /// Accepts a development mesh, whose role keys lie unprotected on one machine (protocol §9.3).
+    /// A pinned root is still the only one accepted.
     #[must_use]
     pub fn danger_allow_dev(self) -> Self {
         Self {
@@ -147,7 +176,8 @@ impl Home {
         }
     }
 
-    /// Loads by another clock.
+    /// Loads by another clock; clients have their own, see
+    /// [`ConnectOptions::clock`](crate::ConnectOptions::clock).
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         Self { clock, ..self }
@@ -161,7 +191,11 @@ impl Home {
     ///
     /// # Errors
     ///
-    /// [`HomeError`], naming the file at fault and what to do.
+    /// [`HomeError`], naming the file at fault and what to do: [`Agent`](HomeError::Agent) and
+    /// [`Absent`](HomeError::Absent) for an agent that is not here, [`Key`](HomeError::Key),
+    /// [`OtherAgent`](HomeError::OtherAgent), [`OtherKey`](HomeError::OtherKey) and
+    /// [`NotRegistered`](HomeError::NotRegistered) for parts that do not belong together,
+    /// [`Refused`](HomeError::Refused) for what verification refuses, [`File`](HomeError::File).
     pub fn identity(&self, agent: &str) -> Result<Identity, HomeError> {
         let id = AgentId::parse(agent).map_err(|why| HomeError::Agent {
             given: agent.chars().take(120).collect(),
@@ -189,12 +223,13 @@ impl Home {
         })
     }
 
-    /// The directory.
+    /// The directory, as it was given.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Where the key, certificate and grant of an agent lie, or would.
+    /// Where the key, certificate and grant of an agent lie, or would. It is inside
+    /// [`path`](Self::path) whatever the id.
     pub fn agent_directory(&self, agent: &AgentId) -> PathBuf {
         agent_directory(&self.path, agent)
     }
@@ -203,16 +238,19 @@ impl Home {
     ///
     /// # Errors
     ///
-    /// [`HomeError`] when there is none or it is no chain.
+    /// [`HomeError::Absent`] when there is none, [`HomeError::Refused`] when it is no chain,
+    /// [`HomeError::File`].
     pub fn grant(&self, agent: &AgentId) -> Result<Chain, HomeError> {
         read_grant(&agent_directory(&self.path, agent))
     }
 
-    /// The trust state that identities from here share, loaded now if it was not before.
+    /// The trust state that identities from here share, loaded now if it was not before. Later
+    /// changes to the files count once they are [reloaded](Self::reload).
     ///
     /// # Errors
     ///
-    /// [`HomeError`], naming the file at fault: there is no state from part of the files.
+    /// [`HomeError::Absent`], [`HomeError::File`] or [`HomeError::Refused`], naming the file at
+    /// fault: there is no state from part of the files.
     pub fn trust(&self) -> Result<Arc<TrustHandle>, HomeError> {
         // A panic elsewhere leaves the option whole.
         let mut held = self.trust.lock().unwrap_or_else(PoisonError::into_inner);
@@ -224,12 +262,13 @@ impl Home {
         Ok(trust)
     }
 
-    /// Reads the trust files again and moves `trust` on to them.
+    /// Reads the trust files again and moves `trust` on to them (protocol §9.6).
     ///
     /// # Errors
     ///
-    /// [`HomeError`] when a file is broken, older than what is held, or of another mesh; `trust`
-    /// then stays as it is.
+    /// [`HomeError::Refused`] when a file is broken, older than what is held, or of another mesh,
+    /// [`HomeError::Absent`] or [`HomeError::File`] when one cannot be read; `trust` then stays as
+    /// it is.
     pub fn reload(&self, trust: &TrustHandle) -> Result<(), HomeError> {
         let newer = self.read_trust()?;
         trust
@@ -302,6 +341,14 @@ impl fmt::Debug for Home {
 impl Identity {
     /// Loads the agent that `TRUSTMESH_AGENT` names from the mesh directory that `TRUSTMESH_HOME`
     /// names.
+    ///
+    /// ```no_run
+    /// use trustmesh::Identity;
+    ///
+    /// // TRUSTMESH_HOME=/etc/trustmesh TRUSTMESH_AGENT=planner
+    /// let planner = Identity::from_env()?;
+    /// # Ok::<(), trustmesh::client::home::HomeError>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -9,13 +9,13 @@ use crate::files;
 use crate::proto::signing::ObjectId;
 use crate::proto::trust::Admission;
 
-/// Names the mesh directory.
+/// The environment variable that names the mesh directory.
 pub const HOME_VARIABLE: &str = "TRUSTMESH_HOME";
-/// Names the agent.
+/// The environment variable that names the agent, by its id.
 pub const AGENT_VARIABLE: &str = "TRUSTMESH_AGENT";
-/// Pins the trust root.
+/// The environment variable that pins the trust root, by its id in 64 hexadecimal digits.
 pub const ROOT_VARIABLE: &str = "TRUSTMESH_ROOT";
-/// Accepts a development mesh, when `1`.
+/// The environment variable that accepts a development mesh when `1`; `0` or unset it does not.
 pub const DEV_VARIABLE: &str = "TRUSTMESH_DEV";
 
 /// Room for 64 digits and the blanks of an editor.

@@ -40,11 +40,33 @@ impl Authority {
     /// Call it after every change that agents outside this process shall see: an epoch that was
     /// only published here is forgotten with this process.
     ///
+    /// Opened again, it is the same mesh:
+    ///
+    /// ```
+    /// use trustmesh::services::authority::Authority;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # if cfg!(not(unix)) { return Ok(()) }
+    /// # let directory = tempfile::tempdir()?;
+    /// # let home = directory.path();
+    /// let mut mesh = Authority::dev("demo")?;
+    /// mesh.save(home)?;
+    ///
+    /// let mut again = Authority::open(home)?;
+    /// assert_eq!(again.root_id(), mesh.root_id());
+    /// again.revoke_agent("planner")?;
+    /// again.save(home)?;
+    /// assert!(mesh.save(home).is_err()); // it would undo that
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`AuthorityError::OtherKey`] or [`AuthorityError::OtherMesh`] when the directory is
     /// another mesh's, which is left as it is; [`AuthorityError::Changed`] when another process
-    /// saved since this one opened the directory; [`AuthorityError`] when files cannot be written.
+    /// saved since this one opened the directory; [`AuthorityError::File`] or
+    /// [`AuthorityError::KeyFile`] when files cannot be written.
     /// After a failure some trust files may be new and some old; both are whole, and saving again
     /// completes them.
     pub fn save(&mut self, home: impl AsRef<Path>) -> Result<(), AuthorityError> {
@@ -82,7 +104,9 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// [`AuthorityError`] when a file is missing or broken, or a role key is not the trust root's.
+    /// [`AuthorityError::Home`] or [`AuthorityError::KeyFile`] when a file is missing or broken,
+    /// [`AuthorityError::OtherKey`] when a role key is not the trust root's,
+    /// [`AuthorityError::Certificates`] when an agent has several.
     pub fn open(home: impl AsRef<Path>) -> Result<Self, AuthorityError> {
         Self::open_with_clock(home, Arc::new(SystemClock::new()))
     }
@@ -130,7 +154,7 @@ impl Authority {
     ///
     /// [`AuthorityError::Unknown`] when the agent is not enrolled here under this key,
     /// [`AuthorityError::OtherKey`] when the directory has the agent under another key, which
-    /// stays; [`AuthorityError`] when files cannot be written.
+    /// stays; [`AuthorityError::File`] or [`AuthorityError::KeyFile`] when files cannot be written.
     pub fn save_agent(
         &self,
         home: impl AsRef<Path>,
@@ -157,7 +181,8 @@ impl Authority {
     /// # Errors
     ///
     /// [`AuthorityError::Unknown`] when the grant is not for the key the agent is enrolled under;
-    /// [`AuthorityError`] when the id is none or the file cannot be written.
+    /// [`AuthorityError::AgentId`] when the id is none, [`AuthorityError::File`] when the file
+    /// cannot be written.
     pub fn save_grant(
         &self,
         home: impl AsRef<Path>,

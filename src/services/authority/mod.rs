@@ -62,7 +62,7 @@ const STATIC_ROLES: [Role; 6] = [
 /// not find it in the future.
 const BACKDATE_MS: u64 = 60_000;
 
-/// How many delegations an enrolled agent's own grant allows below it.
+/// How many delegations the grant of [`Authority::agent`] allows below it.
 pub const DEPTH_DEFAULT: u8 = 3;
 
 /// The policy of a development mesh: everything that was granted is permitted, without sessions.
@@ -75,6 +75,41 @@ const DEV_POLICY: &str = r#"{ "rules": [ { "name": "dev", "effect": "allow",
 type Agents = BTreeMap<AgentId, (KeyBytes, Bytes)>;
 
 /// The keys and books of one mesh.
+///
+/// What it signs is backdated by a minute, for peers whose clock is a little behind. Every change
+/// is published at once to the identities that it made in this process; for others it is
+/// [saved](Self::save).
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use trustmesh::proto::identity::{AgentId, SigningKey};
+/// use trustmesh::proto::policy::Policy;
+/// use trustmesh::proto::scope::Scope;
+/// use trustmesh::services::authority::Authority;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut mesh = Authority::new("acme")?; // denies everything, until told otherwise
+/// mesh.set_policy(Policy::from_json(
+///     r#"{ "rules": [ { "name": "tools", "effect": "allow", "actions": ["req", "serve", "sub"],
+///                       "subjects": "tools.>" } ] }"#,
+/// )?)?;
+/// let planner = mesh.agent("planner", ["req:tools.>"])?;
+///
+/// // An agent that keeps its own key, granted less and for less.
+/// let key = SigningKey::generate()?;
+/// let id = AgentId::parse("tool")?;
+/// let certificate = mesh.enrol(&id, &key)?;
+/// let scope = Scope::parse(["sub+serve:tools.echo"])?;
+/// let grant = mesh.grant(&key.public().bytes(), scope, 0, Duration::from_secs(3600))?;
+///
+/// mesh.revoke_link(grant.leaf().id())?;
+/// let trust = planner.trust().current();
+/// assert_eq!(trust.certificates_of(&id).len(), 1); // the link is revoked, not the agent
+/// # let _ = certificate;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Authority {
     keys: BTreeMap<Role, SigningKey>,
     root: Bytes,
@@ -103,21 +138,23 @@ impl fmt::Debug for Authority {
 }
 
 impl Authority {
-    /// A mesh for production: new keys for every role, a policy that denies everything.
+    /// A mesh for production: new keys for every role, a policy that denies everything. Its trust
+    /// root holds for 400 days.
     ///
     /// # Errors
     ///
-    /// [`AuthorityError`] when no keys can be made or the name is unusable.
+    /// [`AuthorityError::Key`] when no keys can be made, [`AuthorityError::Refused`] when the name
+    /// is over 64 bytes or the clock cannot be trusted.
     pub fn new(name: &str) -> Result<Self, AuthorityError> {
         Self::create(name, false, Arc::new(SystemClock::new()))
     }
 
     /// A mesh for development, which trusts itself: its policy permits whatever was granted, and
-    /// its root says what it is, so that agents outside development mode refuse it.
+    /// its root says what it is, so that agents outside development mode refuse it (protocol §9.3).
     ///
     /// # Errors
     ///
-    /// [`AuthorityError`] when no keys can be made or the name is unusable.
+    /// As [`new`](Self::new).
     pub fn dev(name: &str) -> Result<Self, AuthorityError> {
         Self::dev_with_clock(name, Arc::new(SystemClock::new()))
     }
@@ -182,7 +219,7 @@ impl Authority {
         })
     }
 
-    /// The mesh.
+    /// The mesh: the first 16 bytes of its root's id.
     pub fn mesh(&self) -> MeshId {
         self.mesh
     }
@@ -192,14 +229,17 @@ impl Authority {
         self.root_id
     }
 
-    /// Enrols an agent under a new key and grants it a scope for 24 hours, with up to
+    /// Enrols an agent under a new key and grants it a scope for 24 hours less a minute, with up to
     /// [`DEPTH_DEFAULT`] delegations below. The identity sees every later change to the mesh as
     /// long as both live in one process.
     ///
+    /// After an error the agent may be enrolled all the same, without a grant.
+    ///
     /// # Errors
     ///
-    /// [`AuthorityError`] for a taken or unusable id, an unusable scope, or what verification
-    /// would refuse.
+    /// [`AuthorityError::Taken`] or [`AuthorityError::AgentId`] for the id,
+    /// [`AuthorityError::Scope`] for the scope, [`AuthorityError::Refused`] for what verification
+    /// would refuse, such as a lifetime beyond policy's ceiling; [`AuthorityError::Key`].
     pub fn agent<S: AsRef<str>>(
         &mut self,
         id: &str,
@@ -215,7 +255,9 @@ impl Authority {
         Ok(Identity::fresh(id, key, certificate, grant, trust))
     }
 
-    /// Certifies a key for an agent.
+    /// Certifies a key for an agent, with a window of 30 days; the result is the encoded
+    /// certificate. The key is used to prove that it is possessed, and not kept. Others see the
+    /// agent once the state is [published](Self::publish) or [saved](Self::save).
     ///
     /// # Errors
     ///
@@ -249,7 +291,11 @@ impl Authority {
         Ok(bytes)
     }
 
-    /// Makes a root grant for an enrolled key.
+    /// Makes a root grant for an enrolled key: `ttl` from now, with up to `depth` delegations
+    /// below, 8 at the most.
+    ///
+    /// The minute of backdating counts: with policy's default ceiling of 24 hours `ttl` is at most
+    /// 23 hours and 59 minutes.
     ///
     /// # Errors
     ///
@@ -278,51 +324,56 @@ impl Authority {
         Ok(chain)
     }
 
-    /// Replaces the policy.
+    /// Replaces the policy, and publishes.
     ///
     /// # Errors
     ///
-    /// [`AuthorityError`] when the new state cannot be put together; the old one stays.
+    /// [`AuthorityError::Refused`] when the clock cannot be trusted; the old policy stays.
     pub fn set_policy(&mut self, policy: Policy) -> Result<(), AuthorityError> {
         let old = std::mem::replace(&mut self.policy, policy);
         self.publish().map(drop).inspect_err(|_| self.policy = old)
     }
 
-    /// Revokes a link and everything below it.
+    /// Revokes a link and everything below it, and publishes (protocol §11).
     ///
     /// # Errors
     ///
-    /// [`AuthorityError`] when the new state cannot be put together.
+    /// [`AuthorityError::Refused`] when the clock cannot be trusted. The link stays revoked here
+    /// and is published with the next change.
     pub fn revoke_link(&mut self, link: ObjectId) -> Result<(), AuthorityError> {
         self.revocations.revoke_link(link);
         self.publish().map(drop)
     }
 
-    /// Revokes a key, for good.
+    /// Revokes a key, for good, and publishes (protocol §11).
     ///
     /// # Errors
     ///
-    /// [`AuthorityError`] when the new state cannot be put together.
+    /// As [`revoke_link`](Self::revoke_link).
     pub fn revoke_key(&mut self, key: KeyBytes) -> Result<(), AuthorityError> {
         self.revocations.revoke_key(key);
         self.publish().map(drop)
     }
 
-    /// Revokes an agent.
+    /// Revokes an agent, whatever key it has, and publishes (protocol §11). It need not be
+    /// enrolled.
     ///
     /// # Errors
     ///
-    /// [`AuthorityError`] when the id is none or the new state cannot be put together.
+    /// [`AuthorityError::AgentId`] when the id is none; otherwise as
+    /// [`revoke_link`](Self::revoke_link).
     pub fn revoke_agent(&mut self, id: &str) -> Result<(), AuthorityError> {
         self.revocations.revoke_agent(AgentId::parse(id)?);
         self.publish().map(drop)
     }
 
-    /// Sets an agent's trust score, 0 to 1000.
+    /// Sets an agent's trust score, 0 to 1,000, and publishes (protocol §10.4). It need not be
+    /// enrolled.
     ///
     /// # Errors
     ///
-    /// [`AuthorityError`] when the score is out of range or the id is none.
+    /// [`AuthorityError::Score`] when the score is out of range, [`AuthorityError::AgentId`] when
+    /// the id is none; otherwise as [`revoke_link`](Self::revoke_link).
     pub fn set_score(&mut self, id: &str, score: u16) -> Result<(), AuthorityError> {
         if score > 1000 {
             return Err(AuthorityError::Score);
@@ -331,11 +382,12 @@ impl Authority {
         self.publish().map(drop)
     }
 
-    /// The trust files as of now, under the next epoch.
+    /// The trust files as of now, under the next epoch, each with a window of 30 days. The
+    /// identities of this process do not see them: see [`publish`](Self::publish).
     ///
     /// # Errors
     ///
-    /// [`AuthorityError`] when the clock cannot be trusted.
+    /// [`AuthorityError::Refused`] when the clock cannot be trusted.
     pub fn trust_files(&mut self) -> Result<TrustFiles, AuthorityError> {
         self.epoch += 1;
         let validity = window(self.clock.now()?, LIFETIME_MAX_MS)?;
@@ -359,11 +411,13 @@ impl Authority {
         })
     }
 
-    /// The trust state every identity of this authority shares, made current.
+    /// The trust state every identity of this authority shares, made current under the next epoch.
+    /// Every change does it; it is also how files are renewed before their 30 days are over.
     ///
     /// # Errors
     ///
-    /// [`AuthorityError`] when the state cannot be put together.
+    /// [`AuthorityError::Refused`] when the clock cannot be trusted. The state that was current
+    /// stays.
     pub fn publish(&mut self) -> Result<Arc<TrustHandle>, AuthorityError> {
         let files = self.trust_files()?;
         let admission = if self.dev {
