@@ -83,6 +83,21 @@ impl Chain {
         Self::parse_with_digest(bytes, digest)
     }
 
+    /// The links that can be decoded, up to the first that cannot: for looking at a chain that
+    /// [`parse`](Self::parse) refuses. They may neither belong together nor narrow each other.
+    pub fn readable_links(bytes: &Bytes) -> Vec<Link> {
+        let mut links = Vec::new();
+        let mut r = Reader::new(bytes, Place::Chain);
+        let len = r.array().unwrap_or(0).min(LINKS_MAX) as u8;
+        for index in 0..len {
+            match read_link(&mut r, index) {
+                Ok(link) => links.push(link),
+                Err(_) => break,
+            }
+        }
+        links
+    }
+
     /// The digest a chain is cached by: over its exact bytes, after the size check.
     pub(crate) fn digest_of(bytes: &Bytes) -> Result<ObjectId, Rejection> {
         if bytes.len() > CHAIN_MAX {
@@ -112,16 +127,7 @@ impl Chain {
         }
         let mut links: Vec<Link> = Vec::with_capacity(len);
         for index in 0..len as u8 {
-            r.array_of(2)?;
-            let body = r.bin(LINK_MAX).map_err(|rejection| match rejection {
-                Rejection::TooLarge { limit, .. } => Rejection::TooLarge {
-                    place: Place::Hop(index),
-                    limit,
-                },
-                other => other,
-            })?;
-            let signature = r.bin_of()?;
-            let link = Link::parse(index, body, signature)?;
+            let link = read_link(&mut r, index)?;
             check_distinct(&links, &link, index)?;
             if let Some(parent) = links.last() {
                 link.check_attenuates(parent, index)?;
@@ -280,6 +286,20 @@ const NOT_ISSUER: Rejection = Rejection::UntrustedRoot {
     reason: UntrustedRoot::NotIssuer,
 };
 
+/// Reads `[body bin, signature bin64]`.
+fn read_link(r: &mut Reader<'_>, index: u8) -> Result<Link, Rejection> {
+    r.array_of(2)?;
+    let body = r.bin(LINK_MAX).map_err(|rejection| match rejection {
+        Rejection::TooLarge { limit, .. } => Rejection::TooLarge {
+            place: Place::Hop(index),
+            limit,
+        },
+        other => other,
+    })?;
+    let signature = r.bin_of()?;
+    Link::parse(index, body, signature)
+}
+
 fn check_distinct(above: &[Link], link: &Link, index: u8) -> Result<(), Rejection> {
     let issuer = match above.first().unwrap_or(link).parent {
         Parent::Issuer { key, .. } => key == link.holder,
@@ -330,14 +350,23 @@ impl VerifiedChain {
     /// [`Rejection::ChainBroken`] with [`NotOurs`](ChainBroken::NotOurs), naming the last link,
     /// when `key` is not that holder's.
     pub fn hold(self, key: Arc<SigningKey>) -> Result<Credential, Rejection> {
-        if self.leaf().holder() != key.public().bytes() {
-            let place = Place::Hop(self.depth());
-            return Err(Rejection::ChainBroken {
-                place,
-                reason: ChainBroken::NotOurs,
-            });
-        }
+        self.check_held_by(&key.public().bytes())?;
         Ok(Credential { chain: self, key })
+    }
+
+    /// Checks that the last holder is the one with this key.
+    ///
+    /// # Errors
+    ///
+    /// `ChainBroken` when it is not.
+    pub fn check_held_by(&self, key: &KeyBytes) -> Result<(), Rejection> {
+        if self.leaf().holder() == *key {
+            return Ok(());
+        }
+        Err(Rejection::ChainBroken {
+            place: Place::Hop(self.depth()),
+            reason: ChainBroken::NotOurs,
+        })
     }
 }
 

@@ -697,6 +697,26 @@ impl UnverifiedEnvelope {
     pub fn claims(&self) -> &Claims {
         &self.claims
     }
+
+    /// The object id of the header.
+    pub fn id(&self) -> ObjectId {
+        Tag::Envelope.digest(&self.header)
+    }
+
+    /// The bytes of the chain that came with it.
+    pub fn chain(&self) -> &Bytes {
+        &self.chain
+    }
+
+    /// The content, checked against the digest the header commits to. That the header is the
+    /// sender's has not been checked.
+    ///
+    /// # Errors
+    ///
+    /// `BadSignature`, `Malformed` or `TooLarge`.
+    pub fn content(&self) -> Result<Content, Rejection> {
+        Content::open(&self.content, &self.claims)
+    }
 }
 
 /// The decoded content of an envelope (protocol §12.3). It prints as sizes: what is in it is
@@ -719,6 +739,22 @@ impl fmt::Debug for Content {
 }
 
 impl Content {
+    /// The application headers, in order.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        let headers = self.headers.iter();
+        headers.map(|(name, value)| (checked_text(name), checked_text(value)))
+    }
+
+    /// The chains handed over with the message.
+    pub fn grants(&self) -> &[Bytes] {
+        &self.grants
+    }
+
+    /// The payload.
+    pub fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+
     /// Checks the content against the digest the header commits to, then decodes it.
     pub(crate) fn open(content: &Bytes, claims: &Claims) -> Result<Self, Rejection> {
         let place = Place::Content;

@@ -24,6 +24,8 @@
 //! its own registry: what a peer says of itself changes nothing. Bodies commit to certificate and
 //! chain by id. A handshake frame has its own magic and parser and is never an envelope.
 
+mod unverified;
+
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -74,6 +76,8 @@ use super::verify::Scene;
 use super::wire;
 use super::wire::Reader;
 use super::wire::bin;
+
+pub use self::unverified::UnverifiedFrame;
 
 const PLACE: Place = Place::Handshake;
 

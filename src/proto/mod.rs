@@ -26,6 +26,7 @@
 //! receiving   bytes ──Verifier::verify──▶ Verdict ──record(AuditSlot)──▶ Result<VerifiedEnvelope, Refused>
 //!   inside    parse → route and time → known holders → VerifiedChain → NotRevoked
 //!             → Authentic<Claims> → content → Permitted → Fresh
+//! evidence    bytes ──Judge::judge──▶ Judgement, which is no VerifiedEnvelope and becomes none
 //! chains      bytes ──parse──▶ Chain ──verify(anchors, budget)──▶ VerifiedChain ──hold(key)──▶ Credential ──delegate──▶ Chain
 //! handshake   Initiator ─hello─▶ AwaitingConfirm ─confirm─▶ Session     Responder (stateless) ─confirm─▶ Session
 //! ```

@@ -188,6 +188,16 @@ impl Policy {
         self.ttl
     }
 
+    /// The agents that are stopped.
+    pub fn blocked(&self) -> &Agents {
+        &self.blocked
+    }
+
+    /// The only agents that are not stopped, when there is such a list.
+    pub fn allowed(&self) -> Option<&Agents> {
+        self.allowed.as_ref()
+    }
+
     /// Checks an agent against the block and allow lists.
     pub(crate) fn check_lists(&self, who: &Certificate, place: Place) -> Result<(), Rejection> {
         let blocked = |reason| Err(Rejection::Blocked { place, reason });
@@ -258,6 +268,12 @@ impl Policy {
         } else {
             denied(PolicyDenied::NoRule)
         }
+    }
+
+    /// Whether a rule permits messages of this action on this subject only within a session.
+    pub(crate) fn asks_for_session(&self, action: Action, subject: &Subject) -> bool {
+        let mut rules = self.rules.iter();
+        rules.any(|rule| rule.limits.session && rule.matches(action, subject))
     }
 
     /// Decides a subscription. A deny rule that overlaps the pattern denies it as a whole: an
@@ -334,6 +350,16 @@ impl Ceilings {
 }
 
 impl Agents {
+    /// The ids, in no particular order.
+    pub fn ids(&self) -> impl Iterator<Item = &AgentId> {
+        self.ids.iter()
+    }
+
+    /// The keys, in no particular order.
+    pub fn keys(&self) -> impl Iterator<Item = &KeyBytes> {
+        self.keys.iter()
+    }
+
     fn has(&self, who: &Certificate) -> bool {
         self.ids.contains(who.agent()) || self.keys.contains(&who.claims().key)
     }
@@ -572,6 +598,11 @@ impl Permitted {
     /// The message this is evidence for.
     pub(crate) fn mid(&self) -> super::replay::MessageId {
         self.mid
+    }
+
+    /// Whether a rule it rests on has a rate.
+    pub(crate) fn is_rated(&self) -> bool {
+        !self.rates.is_empty()
     }
 }
 

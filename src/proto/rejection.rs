@@ -80,7 +80,36 @@ macro_rules! reasons {
                 f.write_str(match self { $(Self::$variant => $text),+ })
             }
         }
-    )+};
+    )+
+
+        impl Class {
+            /// Every reason of the class, in order: its number, and the same in words. What has
+            /// been published here is never renumbered.
+            ///
+            /// ```
+            /// use trustmesh::proto::rejection::Class;
+            ///
+            /// let (number, text) = Class::Replay.reasons()[1];
+            /// assert_eq!(Class::Replay as u16 * 100 + number, 1202);
+            /// assert_eq!(text, "issued before this process could remember");
+            /// ```
+            pub const fn reasons(self) -> &'static [(u16, &'static str)] {
+                match self {
+                    $(Self::$name => &[$(($n, $text)),+],)+
+                    Self::TooLarge => &[(1, "above a limit of size or number")],
+                    Self::UnsupportedVersion => &[(1, "of a version or mode that is not spoken")],
+                    Self::BadSignature => &[(1, "a signature or digest does not verify")],
+                    Self::WeakKey => &[(1, "a key that is no acceptable key")],
+                    Self::UnknownAgent => &[(1, "no certificate stands for the key")],
+                    Self::WrongAudience => &[(1, "meant for another key")],
+                    Self::NotYetValid => &[(1, "its window has not begun")],
+                    Self::Expired => &[(1, "its window is over")],
+                    Self::TrustTooLow => &[(1, "the trust score is below what a rule asks for")],
+                    Self::AuditUnavailable => &[(1, "the decision cannot be recorded")],
+                }
+            }
+        }
+    };
 }
 
 reasons! {

@@ -57,6 +57,21 @@ impl RevocationSet {
         self.agents.insert(agent);
     }
 
+    /// The revoked links, in ascending order.
+    pub fn links(&self) -> Vec<ObjectId> {
+        sorted(&self.links)
+    }
+
+    /// The revoked keys, in ascending order.
+    pub fn keys(&self) -> Vec<KeyBytes> {
+        sorted(&self.keys)
+    }
+
+    /// The revoked agents, in ascending order.
+    pub fn agents(&self) -> Vec<AgentId> {
+        sorted(&self.agents)
+    }
+
     /// Whether everything revoked in `older` is still revoked here, as a newer list must (protocol
     /// §9.6).
     pub fn contains(&self, older: &Self) -> bool {
@@ -123,12 +138,8 @@ impl RevocationSet {
 
     /// Encodes `links, keys, agents`, each sorted.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        let mut links: Vec<_> = self.links.iter().collect();
-        links.sort();
-        let mut keys: Vec<_> = self.keys.iter().collect();
-        keys.sort();
-        let mut agents: Vec<_> = self.agents.iter().map(AgentId::as_str).collect();
-        agents.sort_unstable();
+        let (links, keys, agents) = (self.links(), self.keys(), self.agents());
+        let agents: Vec<_> = agents.iter().map(AgentId::as_str).collect();
         super::wire::encode_into(out, &links.iter().map(|id| bin(&id.0)).collect::<Vec<_>>());
         super::wire::encode_into(out, &keys.iter().map(|key| bin(&key.0)).collect::<Vec<_>>());
         super::wire::encode_into(out, &agents);
@@ -141,6 +152,12 @@ impl RevocationSet {
             agents: read_set(r, read_agent)?,
         })
     }
+}
+
+fn sorted<T: Clone + Ord>(set: &HashSet<T>) -> Vec<T> {
+    let mut list: Vec<T> = set.iter().cloned().collect();
+    list.sort();
+    list
 }
 
 /// Reads an agent id.

@@ -264,8 +264,13 @@ impl TrustRoot {
     }
 
     /// The keys of a role; none when the root does not have it.
-    pub(crate) fn keys(&self, role: Role) -> &[PublicKey] {
+    pub fn keys(&self, role: Role) -> &[PublicKey] {
         self.roles.get(&role).map_or(&[], |keys| &keys.keys)
+    }
+
+    /// How many keys of a role must sign together; 0 when the root does not have it.
+    pub fn threshold(&self, role: Role) -> u8 {
+        self.roles.get(&role).map_or(0, |keys| keys.threshold)
     }
 
     /// Checks that a file was signed by the threshold of `role`.
@@ -338,6 +343,38 @@ pub enum FileKind {
 }
 
 impl FileKind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [
+        Self::Root,
+        Self::Registry,
+        Self::Policy,
+        Self::Revocations,
+        Self::Scores,
+    ];
+
+    /// The kind that a file says to be of.
+    ///
+    /// # Errors
+    ///
+    /// `Malformed` or `UnsupportedVersion` when it is no trust file.
+    pub fn of(file: &Bytes) -> Result<Self, Rejection> {
+        let mut r = SignedFile::reader(file)?;
+        let kind = r.uint()?;
+        let known = Self::ALL.into_iter().find(|known| *known as u64 == kind);
+        known.ok_or_else(|| r.fault(Malformed::OutOfRange))
+    }
+
+    /// The kind's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Root => "trust root",
+            Self::Registry => "registry",
+            Self::Policy => "policy",
+            Self::Revocations => "revocations",
+            Self::Scores => "scores",
+        }
+    }
+
     pub(crate) const fn tag(self) -> Tag {
         match self {
             Self::Root => Tag::TrustRoot,
@@ -350,6 +387,7 @@ impl FileKind {
 }
 
 /// A trust-state file cut into body and signatures.
+#[derive(Debug)]
 pub(crate) struct SignedFile {
     kind: FileKind,
     pub(crate) body: Bytes,
@@ -357,7 +395,8 @@ pub(crate) struct SignedFile {
 }
 
 impl SignedFile {
-    pub(crate) fn parse(kind: FileKind, file: &Bytes) -> Result<Self, Rejection> {
+    /// A reader of the file's values, which stands before its kind.
+    fn reader(file: &Bytes) -> Result<Reader<'_>, Rejection> {
         let place = Place::TrustFile;
         if file.len() > TRUST_FILE_MAX {
             return Err(Rejection::TooLarge {
@@ -377,6 +416,20 @@ impl SignedFile {
         if found != FRAME_VERSION {
             return Err(Rejection::UnsupportedVersion { place, found });
         }
+        Ok(r)
+    }
+
+    pub(crate) fn kind(&self) -> FileKind {
+        self.kind
+    }
+
+    /// The positions of the keys that are said to have signed.
+    pub(crate) fn signers(&self) -> impl Iterator<Item = u8> {
+        self.signatures.iter().map(|(index, _)| *index)
+    }
+
+    pub(crate) fn parse(kind: FileKind, file: &Bytes) -> Result<Self, Rejection> {
+        let mut r = Self::reader(file)?;
         if r.uint()? != kind as u64 {
             return Err(r.fault(Malformed::OutOfRange));
         }

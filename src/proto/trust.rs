@@ -6,6 +6,8 @@
 //! policy denies everything, an agent without a certificate is unknown, one without a score has
 //! the lowest.
 
+mod unverified;
+
 use std::collections::HashMap;
 
 use bytes::Bytes;
@@ -41,6 +43,9 @@ use super::time::Validity;
 use super::wire;
 use super::wire::Reader;
 use super::wire::bin;
+
+pub use self::unverified::FileContent;
+pub use self::unverified::UnverifiedFile;
 
 /// The signed files a trust state is made of (protocol §9.1), unchecked, each at most 64 MiB.
 #[derive(Clone, Debug)]
@@ -460,14 +465,22 @@ fn admit_root(
 
 /// The encoded certificates of a registry, for the registrar's books.
 pub(crate) fn registry_entries(root: &TrustRoot, file: &Bytes) -> Result<Vec<Bytes>, Rejection> {
-    let entries = |r: &mut Reader<'_>| {
-        let len = r.array()?;
-        (0..len).map(|_| r.bin(CERTIFICATE_MAX)).collect()
-    };
-    open(root, Role::Registrar, FileKind::Registry, file, entries).map(|(_, entries)| entries)
+    let opened = open(
+        root,
+        Role::Registrar,
+        FileKind::Registry,
+        file,
+        read_entries,
+    )?;
+    Ok(opened.1)
 }
 
-/// Opens a file whose body is `[v, mesh, epoch, nbf, exp, …content…, ext]`.
+fn read_entries(r: &mut Reader<'_>) -> Result<Vec<Bytes>, Rejection> {
+    let len = r.array()?;
+    (0..len).map(|_| r.bin(CERTIFICATE_MAX)).collect()
+}
+
+/// Opens a file: its signatures, then its body.
 fn open<T>(
     root: &TrustRoot,
     role: Role,
@@ -475,21 +488,34 @@ fn open<T>(
     file: &Bytes,
     read: impl FnOnce(&mut Reader<'_>) -> Result<T, Rejection>,
 ) -> Result<(Edition, T), Rejection> {
-    let place = Place::TrustFile;
     let file = SignedFile::parse(kind, file)?;
     root.check_file(role, &file)?;
-    let mut r = Reader::new(&file.body, place);
+    let check_mesh = |mesh| {
+        let (place, reason) = (Place::TrustFile, UntrustedRoot::OtherMesh);
+        if mesh == root.mesh() {
+            Ok(())
+        } else {
+            Err(Rejection::UntrustedRoot { place, reason })
+        }
+    };
+    read_body(kind, &file.body, check_mesh, read)
+}
+
+/// Reads a body `[v, mesh, epoch, nbf, exp, …content…, ext]`.
+fn read_body<T>(
+    kind: FileKind,
+    body: &Bytes,
+    check_mesh: impl FnOnce(MeshId) -> Result<(), Rejection>,
+    read: impl FnOnce(&mut Reader<'_>) -> Result<T, Rejection>,
+) -> Result<(Edition, T), Rejection> {
+    let place = Place::TrustFile;
+    let mut r = Reader::new(body, place);
     r.array_of(6 + content_len(kind))?;
     let found = r.uint()?;
     if found != OBJECT_VERSION {
         return Err(Rejection::UnsupportedVersion { place, found });
     }
-    if MeshId(r.bin_of()?) != root.mesh() {
-        return Err(Rejection::UntrustedRoot {
-            place,
-            reason: UntrustedRoot::OtherMesh,
-        });
-    }
+    check_mesh(MeshId(r.bin_of()?))?;
     let edition = Edition {
         epoch: r.uint()?,
         validity: read_validity(&mut r)?,

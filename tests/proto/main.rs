@@ -12,6 +12,7 @@ mod decisions;
 mod envelope;
 mod freshness;
 mod identity;
+mod judge;
 mod policy;
 mod reply;
 mod resources;

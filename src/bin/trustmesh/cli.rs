@@ -124,4 +124,7 @@ pub enum Command {
     #[command(subcommand)]
     Context(cmd::context::Context),
     Completions(cmd::completions::Completions),
+    Verify(cmd::verify::Verify),
+    Inspect(cmd::inspect::Inspect),
+    Why(cmd::why::Why),
 }

@@ -5,14 +5,18 @@
 
 #![forbid(unsafe_code)]
 
+mod advice;
 mod cli;
 mod cmd;
 mod contexts;
 mod failure;
+mod object;
 mod output;
 mod setting;
 mod text;
 mod traffic;
+mod trust;
+mod vectors;
 
 use std::process::ExitCode;
 

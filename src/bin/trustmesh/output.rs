@@ -1,7 +1,6 @@
 //! Where words go: results to standard output, everything else to standard error.
 
 use std::fmt::Display;
-use std::io::IsTerminal as _;
 use std::io::Write as _;
 
 use anstyle::AnsiColor;
@@ -100,11 +99,6 @@ fn write_out(text: impl Display) -> std::io::Result<()> {
     let mut out = anstream::stdout().lock();
     writeln!(out, "{text}")?;
     out.flush()
-}
-
-/// Whether a person is reading standard error.
-pub fn person_is_there() -> bool {
-    std::io::stderr().is_terminal()
 }
 
 /// `text` in a style.

@@ -7,6 +7,7 @@ pub mod check;
 pub mod completions;
 pub mod context;
 pub mod init;
+pub mod inspect;
 pub mod key;
 pub mod policy;
 pub mod publish;
@@ -15,6 +16,8 @@ pub mod request;
 pub mod revoke;
 pub mod subscribe;
 pub mod token;
+pub mod verify;
+pub mod why;
 
 use std::future::Future;
 
@@ -47,6 +50,9 @@ pub fn run(cli: Cli, output: &Output) -> Outcome {
         Command::Audit(args) => wait_for(audit::run(args, &global, output)),
         Command::Context(args) => context::run(args, &global, output),
         Command::Completions(args) => completions::run(&args),
+        Command::Verify(args) => verify::run(&args, &global, output),
+        Command::Inspect(args) => inspect::run(&args, &global, output),
+        Command::Why(args) => why::run(&args, output),
     }
 }
 

@@ -1,0 +1,131 @@
+//! A trust file by itself: what it says, before anybody asks who signed it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::Edition;
+use super::read_body;
+use super::read_entries;
+use super::read_scores;
+use crate::proto::certificate::UnverifiedCertificate;
+use crate::proto::identity::AgentId;
+use crate::proto::policy::Policy;
+use crate::proto::rejection::Place;
+use crate::proto::rejection::Rejection;
+use crate::proto::rejection::UntrustedRoot;
+use crate::proto::revocation::RevocationSet;
+use crate::proto::root::FileKind;
+use crate::proto::root::Role;
+use crate::proto::root::SignedFile;
+use crate::proto::root::TrustRoot;
+use crate::proto::signing::MeshId;
+use crate::proto::signing::ObjectId;
+
+/// A trust file, other than a trust root, that was decoded and not checked.
+///
+/// Holding one tells you that the bytes are canonical and nothing about who signed them: no
+/// [`TrustState`](super::TrustState) is made of it.
+#[derive(Debug)]
+pub struct UnverifiedFile {
+    file: SignedFile,
+    mesh: MeshId,
+    edition: Edition,
+    content: FileContent,
+}
+
+/// What a trust file says.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum FileContent {
+    /// The certificates of agents, not checked either.
+    Registry(Vec<UnverifiedCertificate>),
+    /// A policy.
+    Policy(Policy),
+    /// What was revoked.
+    Revocations(RevocationSet),
+    /// Scores, 0 to 1000.
+    Scores(BTreeMap<AgentId, u16>),
+}
+
+impl UnverifiedFile {
+    /// Decodes a file of this kind.
+    ///
+    /// # Errors
+    ///
+    /// `Malformed`, `TooLarge` or `UnsupportedVersion`; a trust root, which vouches for itself, is
+    /// read by [`TrustRoot::parse`] and is `Malformed` here.
+    pub fn parse(kind: FileKind, bytes: &Bytes) -> Result<Self, Rejection> {
+        let file = SignedFile::parse(kind, bytes)?;
+        let mut mesh = MeshId([0; 16]);
+        let any = |found| {
+            mesh = found;
+            Ok(())
+        };
+        let (edition, content) = read_body(kind, &file.body, any, |r| {
+            Ok(match kind {
+                FileKind::Registry => {
+                    let entries = read_entries(r)?;
+                    let parsed = entries.iter().map(UnverifiedCertificate::parse);
+                    FileContent::Registry(parsed.collect::<Result<_, _>>()?)
+                }
+                FileKind::Policy => FileContent::Policy(Policy::read(r)?),
+                FileKind::Revocations => FileContent::Revocations(RevocationSet::read(r)?),
+                FileKind::Scores => FileContent::Scores(read_scores(r)?.into_iter().collect()),
+                FileKind::Root => {
+                    return Err(r.fault(crate::proto::rejection::Malformed::OutOfRange));
+                }
+            })
+        })?;
+        Ok(Self {
+            file,
+            mesh,
+            edition,
+            content,
+        })
+    }
+
+    /// The object id.
+    pub fn id(&self) -> ObjectId {
+        self.file.kind().tag().digest(&self.file.body)
+    }
+
+    /// The mesh it says to be of.
+    pub fn mesh(&self) -> MeshId {
+        self.mesh
+    }
+
+    /// Its epoch and window.
+    pub fn edition(&self) -> Edition {
+        self.edition
+    }
+
+    /// What it says.
+    pub fn content(&self) -> &FileContent {
+        &self.content
+    }
+
+    /// The positions of the keys that are said to have signed it, among those of its role.
+    pub fn signers(&self) -> impl Iterator<Item = u8> {
+        self.file.signers()
+    }
+
+    /// Checks that the role of this root that must sign it did.
+    ///
+    /// # Errors
+    ///
+    /// `UntrustedRoot` or `BadSignature`.
+    pub fn check_signed(&self, root: &TrustRoot) -> Result<(), Rejection> {
+        if self.mesh != root.mesh() {
+            let (place, reason) = (Place::TrustFile, UntrustedRoot::OtherMesh);
+            return Err(Rejection::UntrustedRoot { place, reason });
+        }
+        let role = match self.content {
+            FileContent::Registry(_) => Role::Registrar,
+            FileContent::Policy(_) => Role::Policy,
+            FileContent::Revocations(_) => Role::Revoker,
+            FileContent::Scores(_) => Role::Scores,
+        };
+        root.check_file(role, &self.file)
+    }
+}

@@ -1,0 +1,268 @@
+//! The checks themselves, in their one order. They change nothing but the chain cache.
+
+use bytes::Bytes;
+use quick_cache::sync::Cache;
+
+use super::Holders;
+use super::Pending;
+use super::Requester;
+use super::Scene;
+use super::asker::Asker;
+use super::asker::in_inbox_of;
+use super::asker::unexpected;
+use crate::proto::audit::HeaderFacts;
+use crate::proto::chain::Anchors;
+use crate::proto::chain::Chain;
+use crate::proto::chain::LEAF_MISMATCH;
+use crate::proto::chain::VerifiedChain;
+use crate::proto::envelope::Claims;
+use crate::proto::envelope::Content;
+use crate::proto::envelope::UnverifiedEnvelope;
+use crate::proto::identity::AgentId;
+use crate::proto::identity::KeyBytes;
+use crate::proto::limits::CHAIN_CACHE;
+use crate::proto::names::Tag;
+use crate::proto::policy::Permitted;
+use crate::proto::policy::Request;
+use crate::proto::rejection::Place;
+use crate::proto::rejection::Rejection;
+use crate::proto::rejection::SubjectMismatch;
+use crate::proto::rejection::UnexpectedReply;
+use crate::proto::rejection::UntrustedRoot;
+use crate::proto::replay::Sighting;
+use crate::proto::revocation::NotRevoked;
+use crate::proto::scope::Need;
+use crate::proto::signing::Authentic;
+use crate::proto::signing::Budget;
+use crate::proto::signing::ObjectId;
+use crate::proto::subject::Subject;
+use crate::proto::time::ClockSkew;
+use crate::proto::trust::TrustState;
+
+/// The checks, and the chains they have met.
+#[derive(Debug)]
+pub(super) struct Checks {
+    pub(super) skew: ClockSkew,
+    chains: Cache<ObjectId, VerifiedChain>,
+}
+
+/// What has been found out about a message by the time it is accepted or refused.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// What the header says, once it was decoded.
+    pub(super) header: Option<HeaderFacts>,
+    /// Whether the sender's signature verified.
+    pub(super) authentic: bool,
+    /// The chain, once all its signatures verified.
+    pub(super) chain: Option<VerifiedChain>,
+}
+
+impl Checks {
+    pub(super) fn new(skew: ClockSkew) -> Self {
+        Self {
+            skew,
+            chains: Cache::new(CHAIN_CACHE),
+        }
+    }
+
+    /// Checks a message, whoever asks.
+    pub(super) fn check(
+        &self,
+        frame: &Bytes,
+        asker: &impl Asker,
+        scene: &Scene<'_>,
+        found: &mut Found,
+    ) -> Result<Checked, Failure> {
+        let (trust, now) = (scene.trust, scene.now);
+        let envelope = UnverifiedEnvelope::parse(frame)?;
+        let claims = &envelope.claims;
+        let header = found
+            .header
+            .insert(HeaderFacts::of(claims, &envelope.header));
+        let id = header.object;
+        if claims.mesh != trust.mesh() {
+            let (place, reason) = (Place::Header, UntrustedRoot::OtherMesh);
+            return Err(Rejection::UntrustedRoot { place, reason }.into());
+        }
+        let duty = asker.check_route(claims)?;
+        claims.check_time(now, self.skew)?;
+        trust.check_fresh(now, self.skew)?;
+        asker.check_own(claims, scene, self.skew)?;
+
+        let mut budget = Budget::message();
+        let known = self.find_chain(&envelope.chain)?;
+        let chain = known.chain();
+        if chain.leaf().id() != claims.leaf {
+            return Err(LEAF_MISMATCH.into());
+        }
+        let sender_key = chain.leaf().holder();
+        header.sender = Some(sender_key);
+        check_responder(asker.request(), &sender_key)?;
+        let holders = Holders::look_up(chain, trust, now, self.skew)?;
+        if claims
+            .reply
+            .as_ref()
+            .is_some_and(|reply| !in_inbox_of(reply, &sender_key))
+        {
+            let reason = SubjectMismatch::ReplyNotOwnInbox;
+            return Err(Rejection::SubjectMismatch { reason }.into());
+        }
+        chain.check_validity(now, self.skew)?;
+        let (chain, is_new) = known.verify(trust, &mut budget)?;
+        found.chain = Some(chain.clone());
+        let not_revoked = trust.revocations().check_chain(&chain, holders.iter())?;
+
+        let sighting = Sighting {
+            sender: sender_key,
+            mid: claims.mid,
+            issued: claims.issued,
+            ttl_ms: claims.ttl_ms,
+        };
+        asker.look_up(&sighting)?;
+        let (place, tag) = (Place::Header, Tag::Envelope);
+        budget.spend_signature(place)?;
+        let sender = holders.leaf();
+        let authentic = Authentic::check(
+            tag,
+            &envelope.header,
+            claims.clone(),
+            sender.key(),
+            &envelope.signature,
+            place,
+        )?;
+        found.authentic = true;
+        if is_new {
+            // Only chains that came with an authentic message are worth remembering.
+            self.chains.insert(chain.digest(), chain.clone());
+        }
+        let asker = Requester::of(&authentic, id, sender_key);
+        let checked = || -> Result<Checked, Rejection> {
+            let content = Content::open(&envelope.content, claims)?;
+            let permitted = self.authorize(claims, &duty, &chain, &holders, scene)?;
+            let sender = sender.agent().clone();
+            Ok(Checked {
+                id,
+                sender,
+                chain: chain.clone(),
+                not_revoked,
+                authentic,
+                content,
+                permitted,
+                sighting,
+            })
+        };
+        checked().map_err(|rejection| Failure {
+            rejection,
+            requester: asker,
+        })
+    }
+
+    fn find_chain(&self, bytes: &Bytes) -> Result<Known, Rejection> {
+        let digest = Chain::digest_of(bytes)?;
+        if let Some(chain) = self.chains.get(&digest) {
+            return Ok(Known::Before(chain));
+        }
+        // A copy, so that a cached chain does not keep the message it came with alive.
+        let bytes = Bytes::copy_from_slice(bytes);
+        Chain::parse_with_digest(bytes, digest).map(|chain| Known::New(Box::new(chain)))
+    }
+
+    fn authorize(
+        &self,
+        claims: &Claims,
+        duty: &Subject,
+        chain: &VerifiedChain,
+        holders: &Holders<'_>,
+        scene: &Scene<'_>,
+    ) -> Result<Permitted, Rejection> {
+        let need = Need {
+            action: claims.action,
+            subject: duty,
+            audience: claims.audience.as_ref(),
+        };
+        chain.check_covers(&need)?;
+        let policy = scene.trust.policy();
+        policy.check_lifetimes(chain)?;
+        policy.permit(&Request {
+            mid: claims.mid,
+            action: claims.action,
+            subject: duty,
+            mode: claims.mode,
+            age_ms: scene.now.since(claims.issued),
+            ttl_ms: claims.ttl_ms,
+            depth: chain.depth(),
+            score: holders.lowest_score(scene.trust),
+            session: scene.sessions.has(&chain.leaf().holder(), scene.now),
+        })
+    }
+}
+
+/// Checks that a request meant for one key is answered by that key, whoever else may serve.
+fn check_responder(request: Option<&Pending>, sender: &KeyBytes) -> Result<(), Rejection> {
+    let meant_for = request.and_then(|pending| pending.audience);
+    if meant_for.is_some_and(|audience| audience != *sender) {
+        return unexpected(UnexpectedReply::OtherResponder);
+    }
+    Ok(())
+}
+
+/// A chain on its way to being verified.
+enum Known {
+    Before(VerifiedChain),
+    New(Box<Chain>),
+}
+
+impl Known {
+    fn chain(&self) -> &Chain {
+        match self {
+            Self::Before(chain) => chain,
+            Self::New(chain) => chain,
+        }
+    }
+
+    /// Checks the signatures, unless they were checked before; says whether the chain is new.
+    fn verify(
+        self,
+        trust: &TrustState,
+        budget: &mut Budget,
+    ) -> Result<(VerifiedChain, bool), Rejection> {
+        match self {
+            Self::Before(chain) => {
+                // The issuer may have lost its role since.
+                if Anchors::issuer(trust, &chain.issuer()).is_none() {
+                    let (place, reason) = (Place::Issuer, UntrustedRoot::NotIssuer);
+                    return Err(Rejection::UntrustedRoot { place, reason });
+                }
+                Ok((chain, false))
+            }
+            Self::New(chain) => chain.verify(trust, budget).map(|chain| (chain, true)),
+        }
+    }
+}
+
+/// A refusal on its way to becoming a verdict.
+pub(super) struct Failure {
+    pub(super) rejection: Rejection,
+    pub(super) requester: Option<Box<Requester>>,
+}
+
+impl From<Rejection> for Failure {
+    fn from(rejection: Rejection) -> Self {
+        Self {
+            rejection,
+            requester: None,
+        }
+    }
+}
+
+/// The evidence gathered by the pure part.
+pub(super) struct Checked {
+    pub(super) id: ObjectId,
+    pub(super) sender: AgentId,
+    pub(super) chain: VerifiedChain,
+    pub(super) not_revoked: NotRevoked,
+    pub(super) authentic: Authentic<Claims>,
+    pub(super) content: Content,
+    pub(super) permitted: Permitted,
+    pub(super) sighting: Sighting,
+}

@@ -1,0 +1,168 @@
+//! The verified message.
+
+use bytes::Bytes;
+
+use super::Holders;
+use super::Scene;
+use super::checks::Checked;
+use crate::proto::chain::VerifiedChain;
+use crate::proto::envelope::Claims;
+use crate::proto::envelope::Content;
+use crate::proto::identity::AgentId;
+use crate::proto::identity::KeyBytes;
+use crate::proto::policy::Request;
+use crate::proto::rejection::Internal;
+use crate::proto::rejection::Rejection;
+use crate::proto::replay::Fresh;
+use crate::proto::scope::Action;
+use crate::proto::signing::ObjectId;
+use crate::proto::time::ClockSkew;
+
+/// A verified message: what handlers get, and all they get.
+///
+/// Holding one tells you that, at the instant it was decided and in one trust state,
+///
+/// - the named sender signed exactly these claims, and they commit to this content;
+/// - an issuer of the mesh granted, and every holder in between handed on, authority that covers
+///   this action on this subject, at every link;
+/// - no link, key or holder was revoked, blocked, unknown or expired;
+/// - policy permitted it;
+/// - this receiver had not accepted it before;
+/// - and an audit event says so.
+///
+/// It cannot be made in any other way:
+///
+/// ```compile_fail
+/// use trustmesh::proto::verify::VerifiedEnvelope;
+///
+/// fn forge(claims: trustmesh::proto::envelope::Claims) -> VerifiedEnvelope {
+///     VerifiedEnvelope { claims } // private fields, and no constructor
+/// }
+/// ```
+///
+/// nor can a verdict be opened without an audit slot:
+///
+/// ```compile_fail
+/// use trustmesh::proto::verify::Verdict;
+/// use trustmesh::proto::verify::VerifiedEnvelope;
+///
+/// fn peek(verdict: Verdict) -> VerifiedEnvelope {
+///     verdict.outcome.unwrap()
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct VerifiedEnvelope {
+    claims: Claims,
+    id: ObjectId,
+    sender: AgentId,
+    chain: VerifiedChain,
+    content: Content,
+}
+
+impl VerifiedEnvelope {
+    /// Puts the evidence together, all five pieces by value. Each names what it is evidence for,
+    /// and they must agree.
+    pub(super) fn assemble(checked: Checked, fresh: Fresh) -> Result<Self, Rejection> {
+        let Checked {
+            id,
+            sender,
+            chain,
+            not_revoked,
+            authentic,
+            content,
+            permitted,
+            ..
+        } = checked;
+        let claims = authentic.claims().clone();
+        let agree = fresh.mid() == claims.mid
+            && permitted.mid() == claims.mid
+            && not_revoked.chain() == chain.digest()
+            && chain.leaf().id() == claims.leaf;
+        if !agree {
+            return Err(Rejection::Internal {
+                reason: Internal::Handler,
+            });
+        }
+        Ok(Self {
+            claims,
+            id,
+            sender,
+            chain,
+            content,
+        })
+    }
+
+    /// What the sender signed.
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    /// The object id: what an answer names.
+    pub fn id(&self) -> ObjectId {
+        self.id
+    }
+
+    /// The sender.
+    pub fn sender(&self) -> &AgentId {
+        &self.sender
+    }
+
+    /// The sender's key.
+    pub fn sender_key(&self) -> KeyBytes {
+        self.chain.leaf().holder()
+    }
+
+    /// The chain the message was sent under.
+    pub fn chain(&self) -> &VerifiedChain {
+        &self.chain
+    }
+
+    /// The payload, a slice of the received buffer.
+    pub fn payload(&self) -> &Bytes {
+        &self.content.payload
+    }
+
+    /// The application headers, in order.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.content.headers()
+    }
+
+    /// The chains that were handed over with the message. They have not been verified.
+    pub fn grants(&self) -> &[Bytes] {
+        &self.content.grants
+    }
+
+    /// Checks again, right before a handler starts, what time and trust state can have changed.
+    ///
+    /// # Errors
+    ///
+    /// Why the message would be refused now.
+    pub fn recheck(&self, scene: &Scene<'_>, skew: ClockSkew) -> Result<(), Rejection> {
+        let (trust, now) = (scene.trust, scene.now);
+        trust.check_fresh(now, skew)?;
+        self.claims.check_time(now, skew)?;
+        let holders = Holders::look_up(&self.chain, trust, now, skew)?;
+        self.chain.check_validity(now, skew)?;
+        trust
+            .revocations()
+            .check_chain(&self.chain, holders.iter())?;
+        if self.claims.action == Action::Serve {
+            // An answer was permitted on the subject of its request, which it does not name.
+            return Ok(());
+        }
+        let policy = trust.policy();
+        policy.check_lifetimes(&self.chain)?;
+        let request = Request {
+            mid: self.claims.mid,
+            action: self.claims.action,
+            subject: &self.claims.subject,
+            mode: self.claims.mode,
+            age_ms: now.since(self.claims.issued),
+            ttl_ms: self.claims.ttl_ms,
+            depth: self.chain.depth(),
+            score: holders.lowest_score(trust),
+            session: scene.sessions.has(&self.sender_key(), now),
+        };
+        policy.permit(&request).map(drop)
+    }
+}
