@@ -445,8 +445,8 @@ impl Responder {
             scene,
             skew,
         )?;
-        let ours = self.party.credential.chain();
-        let until = session_end([&chain, ours], scene, [hello.key_i, self.party.key()]);
+        let ours = self.party.credential.chain().clone();
+        let until = session_end([&chain, &ours], scene, [hello.key_i, self.party.key()]);
         check_session_end(until, scene.now)?;
         // Only a proof that verified uses its cookie up: nobody else can burn it.
         self.use_cookie(&challenge);

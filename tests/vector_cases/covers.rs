@@ -875,6 +875,13 @@ pub const COVERS: &[(&str, &[&str])] = &[
         &["handshake/confirm-of-another-proof"],
     ),
     (
+        "M-hs-proof-until",
+        &[
+            "handshake/initiator-chain-ended-*",
+            "handshake/initiator-chain-ends-*",
+        ],
+    ),
+    (
         "M-hs-until",
         &[
             "handshake/confirm-until-*",

@@ -338,6 +338,18 @@ pub(super) fn peers(book: &mut Book) {
         ];
         play
     });
+    let about = "A chain past its end, within the tolerance still, begins no session";
+    for (name, until) in [
+        ("initiator-chain-ends-now", NOW),
+        ("initiator-chain-ended-within-the-tolerance", NOW - 4_999),
+    ] {
+        book.case(name, about, deny(HANDSHAKE_FAILED_COOKIE), || {
+            let end = |link: &mut crate::forge::chain::LinkSpec| link.until = Value::Uint(until);
+            Shake::new()
+                .edit(|s| s.i.chain = s.i.chain.clone().edit(0, end))
+                .play(3)
+        });
+    }
     let about = "Nothing is confirmed while a trust file does not hold";
     book.case(
         "initiator-stale-state",
