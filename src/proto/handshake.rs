@@ -316,9 +316,7 @@ impl AwaitingConfirm {
         let ours = self.party.credential.chain();
         let end = session_end([&chain, ours], scene, [self.peer_key, self.party.key()]);
         let until = until.min(end);
-        if until <= scene.now {
-            return Err(failed(HandshakeFailed::Cookie));
-        }
+        check_session_end(until, scene.now)?;
         Ok(Session {
             peer: self.peer.clone(),
             key: self.peer_key,
@@ -447,10 +445,11 @@ impl Responder {
             scene,
             skew,
         )?;
+        let ours = self.party.credential.chain().clone();
+        let until = session_end([&chain, &ours], scene, [hello.key_i, self.party.key()]);
+        check_session_end(until, scene.now)?;
         // Only a proof that verified uses its cookie up: nobody else can burn it.
         self.use_cookie(&challenge);
-        let ours = self.party.credential.chain();
-        let until = session_end([&chain, ours], scene, [hello.key_i, self.party.key()]);
         let certificate = UnverifiedCertificate::parse(&self.party.certificate)?.id();
         let ext: [(); 0] = [];
         let confirm = wire::encode(&(
@@ -560,6 +559,14 @@ fn session_end(chains: [&Chain; 2], scene: &Scene<'_>, keys: [KeyBytes; 2]) -> T
     links
         .chain(certificates)
         .fold(scene.now.plus(SESSION_TTL_MS), Timestamp::min)
+}
+
+/// A chain may be past its end and still within the clock's tolerance; a session may not.
+fn check_session_end(until: Timestamp, now: Timestamp) -> Result<(), Rejection> {
+    if until <= now {
+        return Err(failed(HandshakeFailed::Cookie));
+    }
+    Ok(())
 }
 
 struct Hello {

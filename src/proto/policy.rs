@@ -890,3 +890,61 @@ impl RuleSource {
         Ok(rule)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::delegation::LinkDraft;
+    use super::super::identity::SigningKey;
+    use super::super::replay::MessageId;
+    use super::super::scope::Scope;
+    use super::super::signing::MeshId;
+    use super::super::time::Validity;
+    use super::*;
+
+    fn chain(nonce: u8) -> Chain {
+        let [issuer, holder] = [1, 2].map(|seed| SigningKey::from_seed(&[seed; 32]).unwrap());
+        let window = Validity::new(Timestamp::from_millis(0), Timestamp::from_millis(1_000));
+        let draft = LinkDraft {
+            holder: holder.public().bytes(),
+            validity: window.unwrap(),
+            remaining: 0,
+            scope: Scope::default(),
+            nonce: [nonce; 16],
+        };
+        Chain::root_grant(MeshId([0; 16]), &draft, &issuer).unwrap()
+    }
+
+    /// A memory full of buckets that are not full refuses what needs new ones, and forgets none.
+    #[test]
+    fn a_full_rate_memory_refuses_and_forgets_no_bucket_in_use() {
+        let policy = Policy::from_json(
+            r#"{ "rules": [ { "name": "r", "effect": "allow", "actions": ["pub"],
+                 "subjects": ">", "rate": { "count": 2, "per_ms": 10000 } } ] }"#,
+        )
+        .unwrap();
+        let permitted = Permitted {
+            mid: MessageId([0; 16]),
+            rates: vec![0],
+        };
+        let (known, new) = (chain(1), chain(2));
+        let now = Timestamp::from_millis(100_000);
+        let mut rates = RateLimiter::default();
+        rates.reserve(&policy, &permitted, &known, now).unwrap();
+        let used = *rates.buckets.values().next().unwrap();
+        for number in 1..RATE_BUCKETS as u64 {
+            let mut id = [0; 32];
+            id[..8].copy_from_slice(&number.to_be_bytes());
+            rates.buckets.insert(("r".to_owned(), ObjectId(id)), used);
+        }
+        let full = Rejection::Overloaded {
+            reason: Overloaded::Rates,
+        };
+        let refused = rates.reserve(&policy, &permitted, &new, now);
+        assert_eq!(refused, Err(full));
+        assert_eq!(rates.buckets.len(), RATE_BUCKETS);
+        // Full again after `per_ms / count`, the buckets say nothing and make room.
+        let later = now.plus(5_000);
+        rates.reserve(&policy, &permitted, &new, later).unwrap();
+        assert_eq!(rates.buckets.len(), 1);
+    }
+}

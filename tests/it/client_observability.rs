@@ -17,9 +17,11 @@ use trustmesh::bus::Bus;
 use trustmesh::bus::HeaderMap;
 use trustmesh::bus::Outgoing;
 use trustmesh::bus::nats::NatsBus;
+use trustmesh::error::RefusedByPeer;
 use trustmesh::keyfile;
 use trustmesh::proto::envelope::Claims;
 use trustmesh::proto::envelope::UnverifiedEnvelope;
+use trustmesh::proto::names::Tag;
 use trustmesh::proto::policy::Policy;
 use trustmesh::proto::rejection::Class;
 use trustmesh::proto::scope::Action;
@@ -333,6 +335,80 @@ async fn refusals_of_different_classes_look_the_same_to_the_requester() {
         ));
     }
     assert!(seen.iter().all(|refusal| *refusal == seen[0]), "{seen:?}");
+}
+
+/// OB-2: who is refused again and again is told of ten refusals in a second.
+#[tokio::test(start_paused = true)]
+async fn one_requester_is_told_of_ten_refusals_in_a_second() {
+    let rules = r#"{ "name": "no", "effect": "deny", "actions": ["req"],
+        "subjects": "work.denied" }"#;
+    let mut mesh = Mesh::ruled(rules);
+    let alice = mesh.join("alice", &["req:work.>"]).await;
+    let other = mesh.join("other", &["req:work.>"]).await;
+    let bob = mesh.join("bob", &["sub+serve:work.>"]).await;
+    let handler = |_: Message| async { Ok::<_, String>(Bytes::new()) };
+    let _service = bob.serve("work.*", handler).await.unwrap();
+    for _ in 0..30 {
+        mesh.forge(&ask(&alice, mesh.now(), "work.denied"));
+    }
+    // The queue is worked off in order: once another is told, nothing of alice's is left in it.
+    mesh.forge(&ask(&other, mesh.now(), "work.denied"));
+    settled(&bob, 31).await;
+    eventually("eleven refusals", || bob.counters().refusals_sent >= 11).await;
+    assert_eq!(bob.counters().refusals_sent, 10 + 1);
+}
+
+/// NA-3: a refusal that sends its requester to somebody else for a session is a refusal and no
+/// more.
+#[tokio::test]
+async fn a_refusal_that_names_another_agent_leads_to_no_handshake() {
+    let mut mesh = Mesh::new();
+    let alice = mesh.join("alice", &["req:work.>"]).await;
+    let carol = mesh.join("carol", &["serve:work.>"]).await;
+    let bob = mesh.join("bob", &["serve:work.>"]).await;
+    let listener = mesh.bus.connect();
+    let everything = |text| bus::Subject::from(text);
+    let mut requests = listener
+        .subscribe(everything("work.a"), None)
+        .await
+        .unwrap();
+    let handshakes = everything("trustmesh.handshake.>");
+    let mut handshakes = listener.subscribe(handshakes, None).await.unwrap();
+    for (agent, key) in [
+        (carol.id(), carol.key()),
+        (carol.id(), bob.key()),
+        (bob.id(), carol.key()),
+    ] {
+        let requester = alice.clone();
+        let asking = tokio::spawn(async move { requester.request("work.a", "x".into()).await });
+        let request = next(&mut requests).await;
+        let envelope = UnverifiedEnvelope::parse(&request.payload).unwrap();
+        let reply = envelope.claims().reply.clone().unwrap();
+        let mut refusal = draft(mesh.now(), Action::Serve, reply.as_str());
+        refusal.audience = Some(alice.key());
+        refusal.in_reply_to = Some(Tag::Envelope.digest(&header_of(&request.payload)));
+        refusal.payload_type = "trustmesh/refusal";
+        let (key, instance) = (
+            serde_bytes::Bytes::new(&key.0),
+            serde_bytes::Bytes::new(&[7; 8]),
+        );
+        let hint = rmp_serde::to_vec(&(1, agent.as_str(), key, instance));
+        refusal.payload = hint.unwrap().into();
+        mesh.forge(&sealed(&refusal, &bob));
+        let error = asking.await.unwrap().unwrap_err();
+        let source = std::error::Error::source(&error).unwrap();
+        assert!(source.is::<RefusedByPeer>(), "{error:?}");
+    }
+    assert!(futures::FutureExt::now_or_never(handshakes.next()).is_none());
+}
+
+/// The header of a frame: after magic, array, version and mode, as a byte string.
+fn header_of(frame: &[u8]) -> Vec<u8> {
+    let (start, len) = match frame[7] {
+        0xc4 => (9, usize::from(frame[8])),
+        _ => (10, usize::from(u16::from_be_bytes([frame[8], frame[9]]))),
+    };
+    frame[start..start + len].to_vec()
 }
 
 /// OB-2: whoever is not authenticated is told nothing at all.

@@ -16,8 +16,10 @@ use trustmesh::proto::identity::AgentId;
 use trustmesh::proto::identity::KeyBytes;
 use trustmesh::proto::identity::SigningKey;
 use trustmesh::proto::limits::CHALLENGE_TTL_MS;
+use trustmesh::proto::limits::SESSIONS_MAX;
 use trustmesh::proto::rejection::Class;
 use trustmesh::proto::rejection::HandshakeFailed;
+use trustmesh::proto::rejection::Overloaded;
 use trustmesh::proto::rejection::Rejection;
 use trustmesh::proto::scope::Scope;
 use trustmesh::proto::signing::Budget;
@@ -458,4 +460,37 @@ fn an_answered_session_counts_from_the_next_message_and_never_past_its_end() {
     assert_eq!(table.len(), 1);
     table.end(&key);
     assert!(!table.expects(&key, now));
+}
+
+/// A table that is full of sessions admits no other, and forgets none that is not over.
+#[test]
+fn a_full_session_table_refuses_and_forgets_no_live_session() {
+    let pair = Pair::new();
+    let now = pair.now();
+    let session = |number: usize, until: Timestamp| {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&number.to_be_bytes());
+        Session {
+            peer: pair.alice.id.clone(),
+            key: KeyBytes(key),
+            until,
+            id: [1; 16],
+        }
+    };
+    let mut table = SessionTable::default();
+    for number in 0..SESSIONS_MAX {
+        let until = now.plus(if number == 0 { 1_000 } else { 2_000 });
+        table.begin(session(number, until), now).unwrap();
+    }
+    let another = session(SESSIONS_MAX, now.plus(9_000));
+    let full = Rejection::Overloaded {
+        reason: Overloaded::Sessions,
+    };
+    assert_eq!(table.begin(another.clone(), now), Err(full));
+    assert_eq!(table.len(), SESSIONS_MAX);
+    // A peer that is in the table may renew its session.
+    table.begin(session(1, now.plus(3_000)), now).unwrap();
+    // Room comes with the first that is over.
+    table.begin(another, now.plus(1_000)).unwrap();
+    assert_eq!(table.len(), SESSIONS_MAX);
 }

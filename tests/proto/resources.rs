@@ -3,9 +3,12 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
+use trustmesh::proto::limits::TRUST_FILE_MAX;
 use trustmesh::proto::rejection::Class;
 use trustmesh::proto::subject::Subject;
 use trustmesh::proto::subject::SubjectPattern;
+use trustmesh::proto::trust::Admission;
+use trustmesh::proto::trust::TrustState;
 
 use crate::forge::Letter;
 use crate::forge::Stage;
@@ -347,5 +350,20 @@ proptest! {
             prop_assert!(refused || !changed);
             Ok(())
         })?;
+    }
+}
+
+/// DO-4: a trust file above its limit is refused before anything in it is read.
+#[test]
+fn a_trust_file_above_its_limit_is_refused_unread() {
+    let files = Stage::default().mesh.files();
+    for (len, class) in [
+        (TRUST_FILE_MAX, Class::Malformed),
+        (TRUST_FILE_MAX + 1, Class::TooLarge),
+    ] {
+        let mut large = files.clone();
+        large.registry = vec![0; len].into();
+        let refused = TrustState::assemble(&large, Admission::Production, None).unwrap_err();
+        assert_eq!(refused.class(), class, "{len} bytes");
     }
 }
