@@ -135,6 +135,7 @@ pub const COVERS: &[(&str, &[&str])] = &[
             "frame/array-header-alone",
             "header/cut-after-2",
             "root/file-body-empty",
+            "order/array-claim-and-count",
         ],
     ),
     ("M-wire-trailing", &["*=102"]),
@@ -342,8 +343,14 @@ pub const COVERS: &[(&str, &[&str])] = &[
     ),
     ("M-chain-distinct", &["*=1404", "chain/holders-distinct"]),
     ("M-chain-parent", &["*=1402", "chain/in-order"]),
-    ("M-chain-remaining", &["chain/remaining-*"]),
-    ("M-chain-window", &["chain/window-*"]),
+    (
+        "M-chain-remaining",
+        &["chain/remaining-*", "order/remaining-and-window"],
+    ),
+    (
+        "M-chain-window",
+        &["chain/window-*", "order/window-and-scope"],
+    ),
     (
         "M-chain-signature",
         &[
@@ -359,7 +366,14 @@ pub const COVERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("M-chain-warm", &["fresh/same-*"]),
-    ("M-standing-mesh", &["chain/*other-mesh"]),
+    (
+        "M-standing-mesh",
+        &[
+            "chain/*other-mesh",
+            "order/chain-mesh-and-issuer",
+            "order/mesh-and-freshness-alone",
+        ],
+    ),
     ("M-standing-issuer", &["*=1702"]),
     (
         "M-standing-unknown",
@@ -378,6 +392,7 @@ pub const COVERS: &[(&str, &[&str])] = &[
             "handshake/*-not-yet-valid",
             "audit/emitter-expired",
             "audit/emitter-not-yet-valid",
+            "order/certificate-and-blocked-key",
         ],
     ),
     ("M-standing-blocked-key", &["*=1901"]),
@@ -409,7 +424,13 @@ pub const COVERS: &[(&str, &[&str])] = &[
         &["certificate/window-*", "certificate/nbf-after-exp"],
     ),
     ("M-cert-ext", &["certificate/ext-*=113"]),
-    ("M-cert-mesh", &["certificate/other-mesh"]),
+    (
+        "M-cert-mesh",
+        &[
+            "certificate/other-mesh",
+            "order/certificate-mesh-and-registrar",
+        ],
+    ),
     ("M-cert-registrar", &["certificate/registrar-*=1704"]),
     (
         "M-cert-signature",
@@ -427,7 +448,14 @@ pub const COVERS: &[(&str, &[&str])] = &[
             "certificate/registry-bad-*",
         ],
     ),
-    ("M-file-magic", &["root/magic-*", "root/file-empty"]),
+    (
+        "M-file-magic",
+        &[
+            "root/magic-*",
+            "root/file-empty",
+            "order/file-magic-and-signatures",
+        ],
+    ),
     ("M-file-kind", &["root/kind-*", "files/*-for-*"]),
     ("M-file-signatures-count", &["root/signature-1*"]),
     (
@@ -547,18 +575,28 @@ pub const COVERS: &[(&str, &[&str])] = &[
             "*=1507",
         ],
     ),
-    ("M-permit-ttl", &["policy/ttl-*"]),
+    ("M-permit-ttl", &["policy/ttl-*", "order/ttl-and-deny-rule"]),
     (
         "M-permit-deny",
         &["policy/deny-*", "policy/reserved-denied-*"],
     ),
     (
         "M-permit-mode",
-        &["policy/modes-*", "policy/within-a-rule-mode-first"],
+        &[
+            "policy/modes-*",
+            "policy/within-a-rule-mode-first",
+            "order/mode-and-age",
+        ],
     ),
-    ("M-permit-age", &["policy/age-*"]),
-    ("M-permit-depth", &["policy/depth-*", "policy/*binds"]),
-    ("M-permit-score", &["policy/score*"]),
+    ("M-permit-age", &["policy/age-*", "order/age-and-depth"]),
+    (
+        "M-permit-depth",
+        &["policy/depth-*", "policy/*binds", "order/depth-and-score"],
+    ),
+    (
+        "M-permit-score",
+        &["policy/score*", "order/score-and-session"],
+    ),
     (
         "M-permit-session",
         &["policy/session-*", "policy/first-rule-first"],
@@ -586,7 +624,10 @@ pub const COVERS: &[(&str, &[&str])] = &[
     ("M-rate-refused", &["policy/rate-refused-*"]),
     (
         "M-permit-sub-deny",
-        &["standing/receiver-policy-denies-a-corner"],
+        &[
+            "standing/receiver-policy-denies-a-corner",
+            "order/subscription-denied-and-no-rule",
+        ],
     ),
     (
         "M-permit-sub-none",
@@ -607,6 +648,7 @@ pub const COVERS: &[(&str, &[&str])] = &[
             "standing/*key-revoked-*",
             "order/revoked-and-signature",
             "handshake/*=1802",
+            "order/revoked-key-and-agent",
         ],
     ),
     (
@@ -785,7 +827,13 @@ pub const COVERS: &[(&str, &[&str])] = &[
         "M-receiver-revoked",
         &["standing/receiver-*-revoked", "standing/receiver-*revoked"],
     ),
-    ("M-receiver-policy", &["standing/receiver-policy-*"]),
+    (
+        "M-receiver-policy",
+        &[
+            "standing/receiver-policy-*",
+            "order/subscription-denied-and-no-rule",
+        ],
+    ),
     ("M-window-from", &["time/*-begins-*", "time/*-before-*"]),
     ("M-window-until", &["time/*-last-*", "time/*-over-*"]),
     (
@@ -806,11 +854,17 @@ pub const COVERS: &[(&str, &[&str])] = &[
             "audit/last-instant",
         ],
     ),
-    ("M-replay-floor", &["fresh/floor-*"]),
+    ("M-replay-floor", &["fresh/floor-*", "order/floor-and-seen"]),
     ("M-replay-seen", &["*=1201", "fresh/again-*"]),
     ("M-replay-sender", &["fresh/same-mid-other-sender"]),
     ("M-replay-refused", &["fresh/after-*"]),
-    ("M-hs-size", &["handshake/*-of-1228*-bytes"]),
+    (
+        "M-hs-size",
+        &[
+            "handshake/*-of-1228*-bytes",
+            "order/handshake-size-and-magic",
+        ],
+    ),
     (
         "M-hs-magic",
         &["handshake/*-magic-*", "handshake/*-empty=108"],
@@ -821,6 +875,7 @@ pub const COVERS: &[(&str, &[&str])] = &[
             "handshake/*-other-step",
             "handshake/*-step-0",
             "handshake/confirm-reflected-proof",
+            "order/handshake-step-and-length",
         ],
     ),
     ("M-hs-nonce-length", &["handshake/step-*-nonce_*-bytes"]),
@@ -829,16 +884,26 @@ pub const COVERS: &[(&str, &[&str])] = &[
         "M-hs-nonce",
         &["handshake/*-nonce-*", "handshake/step-1-accepted"],
     ),
-    ("M-hs-mesh", &["handshake/*-other-mesh"]),
+    (
+        "M-hs-mesh",
+        &["handshake/*-other-mesh", "order/hello-mesh-and-not-for-me"],
+    ),
     ("M-hs-not-for-me", &["*=2205", "handshake/hello-of-*"]),
     ("M-hs-modes", &["handshake/*-modes-*"]),
     (
         "M-hs-challenge-hello",
-        &["handshake/challenge-*", "handshake/step-2-accepted"],
+        &[
+            "handshake/challenge-*",
+            "handshake/step-2-accepted",
+            "order/challenge-hello-and-nonce",
+        ],
     ),
     ("M-hs-peer-agent", &["handshake/initiator-under-another-id"]),
     ("M-hs-peer-certificate", &["*=702"]),
-    ("M-hs-peer-leaf", &["handshake/*=1403"]),
+    (
+        "M-hs-peer-leaf",
+        &["handshake/*=1403", "order/peer-leaf-and-holder"],
+    ),
     ("M-hs-peer-holder", &["handshake/proof-chain-of-another"]),
     (
         "M-hs-signature",
@@ -846,6 +911,7 @@ pub const COVERS: &[(&str, &[&str])] = &[
             "handshake/step-3-accepted",
             "handshake/step-4-accepted",
             "handshake/*-signed-*",
+            "order/peer-signature-and-session-over",
         ],
     ),
     (
@@ -890,13 +956,23 @@ pub const COVERS: &[(&str, &[&str])] = &[
     ),
     ("M-audit-mesh", &["audit/other-mesh"]),
     ("M-audit-subject", &["audit/moved"]),
-    ("M-audit-kind", &["audit/*=1303"]),
-    ("M-audit-chain", &["audit/*=1405"]),
+    (
+        "M-audit-kind",
+        &["audit/*=1303", "order/audit-kind-and-chain"],
+    ),
+    (
+        "M-audit-chain",
+        &["audit/*=1405", "order/audit-chain-and-early"],
+    ),
     ("M-audit-certificate", &["audit/*=601"]),
     ("M-audit-revoked", &["audit/emitter-*-revoked"]),
     (
         "M-audit-emitter",
-        &["audit/*=905", "audit/emitter-with-segments"],
+        &[
+            "audit/*=905",
+            "audit/emitter-with-segments",
+            "order/audit-emitter-and-signature",
+        ],
     ),
     (
         "M-audit-signature",

@@ -25,6 +25,7 @@ mod handshake_peers;
 mod header;
 mod link;
 mod order;
+mod order_parts;
 mod policies;
 mod policy;
 mod reply;

@@ -1,4 +1,5 @@
-//! Two faults at once: the first in the order of the checks is the one reported.
+//! Two faults at once: the first in the order of the checks is the one reported. Messages here,
+//! and the parts they are decided from in `order_parts`.
 
 use super::Allow;
 use super::Book;
@@ -329,9 +330,58 @@ pub fn write(book: &mut Book) {
                 Play::answer(&answer(), Some(waiting)).state("blocked-and-allowed")
             }),
         ),
+        (
+            "array-claim-and-count",
+            deny(MALFORMED_TRUNCATED),
+            Box::new(|| Play::message(&event().set(EXT, Value::Raw(vec![0x99])))),
+        ),
+        (
+            "text-length-and-utf-8",
+            deny(TOO_LARGE),
+            Box::new(|| Play::message(&event().set(PAYLOAD_TYPE, Value::Str(vec![0xff; 97])))),
+        ),
+        (
+            "content-length-and-mesh",
+            deny(MALFORMED_CONTENT_LENGTH),
+            Box::new(|| {
+                let letter = event().set(MESH, bin([1; 16]));
+                let header = letter.header_tree().with(&[CONTENT_LEN], Value::Uint(1));
+                Play::message(&letter.edit(|l| l.header_bytes = Some(header.encode())))
+            }),
+        ),
+        (
+            "audience-and-early",
+            deny(WRONG_AUDIENCE),
+            Box::new(|| {
+                let letter = event().set(ISSUED, Value::Uint(NOW + HOUR));
+                Play::message(&letter.set(AUDIENCE, bin([1; 32])))
+            }),
+        ),
+        (
+            "floor-and-seen",
+            deny(REPLAY_BEFORE_RESTART),
+            Box::new(|| {
+                let floor = |play: Play| play.edit(|play| play.floor = Some(NOW - 1_000));
+                let first = event();
+                let second = first.clone().set(ISSUED, Value::Uint(NOW - 2_000));
+                floor(Play::message(&second)).after(floor(Play::message(&first)), Allow)
+            }),
+        ),
+        (
+            "leaf-and-responder",
+            deny(CHAIN_BROKEN_LEAF_MISMATCH),
+            Box::new(|| {
+                let waiting = Waiting {
+                    audience: Some(Party::named("carol").bytes()),
+                    ..waiting()
+                };
+                Play::answer(&answer().set(LEAF, bin([0; 32])), Some(waiting))
+            }),
+        ),
     ];
     for (name, claim, make) in rows {
         let about = "Two faults at once: the first in the order of the checks is reported";
         book.case(name, about, claim, make);
     }
+    super::order_parts::write(book);
 }
