@@ -7,7 +7,8 @@ use crate::place::Place;
 use crate::place::text;
 
 /// What would lead a command to somebody's own mesh.
-const FOREIGN: [&str; 11] = [
+const FOREIGN: [&str; 12] = [
+    "CLICOLOR_FORCE",
     "NATS_PASSWORD",
     "NATS_URL",
     "NATS_USER",
