@@ -5,6 +5,7 @@
 //! tests/cmd/offline/        what needs no server, a file per command             run by trycmd
 //! tests/cmd/conversations/  several terminals and a real nats-server             run by conversation.rs
 //! tests/cmd/mistakes/       ten typical mistakes and what is said about them     run by conversation.rs
+//! tests/cmd/threats.rs      the threat catalogue's groups CL and OB
 //! ```
 //!
 //! `TRYCMD=overwrite` writes the files of the first two anew. Run everything with `scripts/test`.

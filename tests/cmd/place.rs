@@ -74,10 +74,8 @@ impl Place {
         // The directory may have been named through a link; what is printed goes by this name.
         command.env("PWD", self.path());
         // Where coverage is measured, commands are measured too.
-        for name in ["LLVM_PROFILE_FILE", "SYSTEMROOT"] {
-            if let Some(value) = env::var_os(name) {
-                command.env(name, value);
-            }
+        if let Some(value) = env::var_os("LLVM_PROFILE_FILE") {
+            command.env("LLVM_PROFILE_FILE", value);
         }
         for (name, value) in &self.variables {
             command.env(name, value);

@@ -4,9 +4,11 @@ use std::env;
 use std::process::Command;
 
 use crate::place::Place;
+use crate::place::text;
 
 /// What would lead a command to somebody's own mesh.
-const FOREIGN: [&str; 11] = [
+const FOREIGN: [&str; 12] = [
+    "CLICOLOR_FORCE",
     "NATS_PASSWORD",
     "NATS_URL",
     "NATS_USER",
@@ -110,6 +112,22 @@ fn every_command_has_its_help_here() {
         seen += 1;
     }
     assert!(seen > 20, "only {seen} commands were found");
+}
+
+/// A variable that is set to nothing says nothing.
+#[test]
+fn empty_variables_are_no_variables() {
+    let place = Place::with_dev_mesh();
+    let mut list = place.trustmesh(&["agent", "list"]);
+    for name in FOREIGN {
+        list.env(name, "");
+    }
+    let output = list.output().expect("trustmesh runs");
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(
+        output.status.success() && out.contains("alice"),
+        "{out}{err}"
+    );
 }
 
 /// The names below `Commands:`; what they are for is indented further when it is broken.

@@ -52,16 +52,15 @@ fn main() -> ExitCode {
 /// Logs go to standard error. `TRUSTMESH_LOG` says what is logged, for example `debug`; by
 /// default only what a person must know.
 ///
-/// At TRACE, `async_nats` prints whole operations, payloads and passwords included: that is left
-/// out, whatever is asked for.
+/// At TRACE, the client of NATS prints whole operations, payloads and passwords included. So that
+/// level is for what is ours, whatever is asked for.
 fn start_logging() {
     let filter = tracing_subscriber::EnvFilter::builder()
         .with_env_var("TRUSTMESH_LOG")
         .try_from_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
     let without_payloads = tracing_subscriber::filter::filter_fn(|about| {
-        let everything = *about.level() == tracing::Level::TRACE;
-        !(everything && about.target().starts_with("async_nats"))
+        *about.level() != tracing::Level::TRACE || about.target().starts_with("trustmesh")
     });
     let colour = anstream::AutoStream::choice(&std::io::stderr());
     let lines = tracing_subscriber::fmt::layer()
