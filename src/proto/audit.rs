@@ -174,17 +174,9 @@ impl Decision {
     fn hops(&self, chain: &VerifiedChain) -> Vec<HopEvent> {
         let hop = |link: &super::delegation::Link| HopEvent {
             link: link.id().to_string(),
-            holder: self
-                .trust
-                .certificate(&link.holder())
-                .map_or_else(|| link.holder().to_string(), |c| c.agent().to_string()),
+            holder: self.trust.name_of(&link.holder()),
             key: link.holder().to_string(),
-            scope: link
-                .scope()
-                .capabilities()
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
+            scope: link.scope().to_strings(),
             until: link.validity().until().as_millis(),
             remaining: link.remaining(),
         };

@@ -375,6 +375,19 @@ impl Scope {
         &self.0
     }
 
+    /// The capabilities as text (protocol §6.6), in their order.
+    ///
+    /// ```
+    /// use trustmesh::proto::scope::Scope;
+    ///
+    /// let scope = Scope::parse(["delegate+req:store.>"])?;
+    /// assert_eq!(scope.to_strings(), ["req+delegate:store.>"]);
+    /// # Ok::<(), trustmesh::proto::scope::InvalidScope>(())
+    /// ```
+    pub fn to_strings(&self) -> Vec<String> {
+        self.0.iter().map(ToString::to_string).collect()
+    }
+
     /// Whether `child` is contained in this scope (protocol §6.5): each of its capabilities [may be
     /// handed on](Capability::may_delegate) under one of these. An empty child is contained in
     /// everything.

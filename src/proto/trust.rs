@@ -270,6 +270,13 @@ impl TrustState {
         self.by_key.get(key)
     }
 
+    /// The id of the agent a key was certified for, or the key in hexadecimal when for none.
+    pub fn name_of(&self, key: &KeyBytes) -> String {
+        self.by_key
+            .get(key)
+            .map_or_else(|| key.to_string(), |c| c.agent().to_string())
+    }
+
     /// The certificate with this object id, live or not.
     pub fn certificate_with_id(&self, id: &ObjectId) -> Option<&Certificate> {
         self.by_certificate

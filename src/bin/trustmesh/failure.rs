@@ -131,15 +131,8 @@ impl Failure {
     pub fn holding(mut self, chain: &Chain, trust: &TrustState) -> Self {
         for (index, link) in chain.links().iter().enumerate() {
             let holder = link.holder();
-            let who = trust
-                .certificate(&holder)
-                .map_or_else(|| holder.to_string(), |c| c.agent().to_string());
-            let scope: Vec<String> = link
-                .scope()
-                .capabilities()
-                .iter()
-                .map(ToString::to_string)
-                .collect();
+            let who = trust.name_of(&holder);
+            let scope = link.scope().to_strings();
             let until = text::utc(link.validity().until());
             let (scope, below) = (scope.join(" "), text::may_follow(link.remaining()));
             let text = format!("link {index}, {who}: {scope}, until {until}, {below}");

@@ -99,15 +99,10 @@ pub fn payload_text(payload: &Bytes) -> String {
 fn authority(chain: &Chain, trust: &TrustState) -> String {
     let mut text = format!("issuer {}", text::short(&chain.issuer().to_string()));
     for link in chain.links() {
-        let scope: Vec<_> = link
-            .scope()
-            .capabilities()
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let scope = link.scope().to_strings();
         text.push_str(&format!(
             " ▶ {} {}",
-            name(&link.holder(), trust),
+            trust.name_of(&link.holder()),
             scope.join(" ")
         ));
     }
@@ -116,24 +111,12 @@ fn authority(chain: &Chain, trust: &TrustState) -> String {
 
 fn hops(chain: &Chain, trust: &TrustState) -> Vec<serde_json::Value> {
     let hop = |link: &trustmesh::proto::delegation::Link| {
-        let scope: Vec<_> = link
-            .scope()
-            .capabilities()
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let scope = link.scope().to_strings();
         serde_json::json!({
-            "link": link.id().to_string(), "holder": name(&link.holder(), trust), "scope": scope,
+            "link": link.id().to_string(), "holder": trust.name_of(&link.holder()), "scope": scope,
         })
     };
     chain.links().iter().map(hop).collect()
-}
-
-/// The agent a key belongs to.
-fn name(key: &trustmesh::proto::identity::KeyBytes, trust: &TrustState) -> String {
-    trust
-        .certificate(key)
-        .map_or_else(|| key.to_string(), |c| c.agent().to_string())
 }
 
 /// Prints a refusal of this process. Other records of its own audit are not shown.

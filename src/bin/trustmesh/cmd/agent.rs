@@ -218,12 +218,7 @@ impl<'a> Row<'a> {
             let leaf = chain.leaf();
             Grant {
                 link: leaf.id().to_string(),
-                scope: leaf
-                    .scope()
-                    .capabilities()
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect(),
+                scope: leaf.scope().to_strings(),
                 depth: leaf.remaining(),
                 from: leaf.validity().from().as_millis(),
                 until: leaf.validity().until().as_millis(),
@@ -331,9 +326,7 @@ fn show_one(
 
 /// What the last link of a chain allows.
 pub fn scope_text(chain: &Chain) -> String {
-    let capabilities = chain.leaf().scope().capabilities();
-    let texts: Vec<_> = capabilities.iter().map(ToString::to_string).collect();
-    texts.join(" ")
+    chain.leaf().scope().to_strings().join(" ")
 }
 
 fn left(chain: &Chain, now: Timestamp) -> String {

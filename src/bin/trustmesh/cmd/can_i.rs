@@ -226,15 +226,8 @@ fn tell(
 
 fn links(credential: &Credential, trust: &TrustState) -> Vec<String> {
     let line = |(index, link): (usize, &trustmesh::proto::delegation::Link)| {
-        let holder = trust
-            .certificate(&link.holder())
-            .map_or_else(|| link.holder().to_string(), |c| c.agent().to_string());
-        let scope: Vec<_> = link
-            .scope()
-            .capabilities()
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let holder = trust.name_of(&link.holder());
+        let scope = link.scope().to_strings();
         format!("link {index}, {holder}: {}", scope.join(" "))
     };
     credential
@@ -257,12 +250,7 @@ fn list(identity: &Identity, output: &Output) -> Outcome {
         output.line(format_args!("   rule {}: {rule}", rule.name()))?;
     }
     for (index, link) in credential.chain().links().iter().enumerate() {
-        let scope: Vec<_> = link
-            .scope()
-            .capabilities()
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let scope = link.scope().to_strings();
         output.object(&serde_json::json!({
             "hop": index, "link": link.id().to_string(), "holder": link.holder().to_string(),
             "scope": scope, "until": link.validity().until().as_millis(),

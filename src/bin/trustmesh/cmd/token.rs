@@ -234,12 +234,7 @@ fn diff(held: Option<&Scope>, new: &Scope, output: &Output) -> anyhow::Result<()
 
 fn facts(chain: &Chain, to: &AgentId, place: Option<&Path>, dry_run: bool) -> serde_json::Value {
     let leaf = chain.leaf();
-    let scope: Vec<_> = leaf
-        .scope()
-        .capabilities()
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let scope = leaf.scope().to_strings();
     serde_json::json!({
         "link": leaf.id().to_string(),
         "holder": to.as_str(),

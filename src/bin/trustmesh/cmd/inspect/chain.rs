@@ -51,15 +51,11 @@ pub fn chain(bytes: &Bytes, lens: &Lens) -> Sheet {
 
 /// One hop.
 fn link(index: usize, link: &Link, lens: &Lens) -> Sheet {
-    let scope = link.scope().capabilities();
     let sheet = Sheet::new("link")
         .titled(format!("→ link {index}  {}", lens.who(&link.holder())))
         .row("index", Cell::Number(index as u64))
         .row("holder", lens.key(link.holder()))
-        .row(
-            "scope",
-            Cell::List(scope.iter().map(ToString::to_string).collect()),
-        )
+        .row("scope", Cell::List(link.scope().to_strings()))
         .row("window", Cell::Window(link.validity(), lens.at))
         .row("depth left", Cell::Number(link.remaining().into()))
         .text("id", link.id());

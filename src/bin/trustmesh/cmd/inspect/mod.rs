@@ -14,6 +14,7 @@ use std::path::Path;
 use bytes::Bytes;
 use clap::Args;
 use serde_json::Value as Json;
+use trustmesh::proto::identity::SIGNATURE_LEN;
 use trustmesh::proto::names::MAGIC_ENVELOPE;
 use trustmesh::proto::names::MAGIC_HANDSHAKE;
 use trustmesh::proto::names::MAGIC_TRUST;
@@ -93,7 +94,9 @@ fn literal(given: &str, lens: &Lens) -> anyhow::Result<Sheet> {
     if let Some(key) = key::key(given, lens) {
         return key;
     }
-    match object::decode(given.as_bytes()) {
+    // A mistyped file name may pass for base 64; no object is as short.
+    let decoded = object::decode(given.as_bytes()).filter(|d| d.len() >= SIGNATURE_LEN);
+    match decoded {
         Some(decoded) => Ok(binary(&decoded, lens)),
         None => {
             // It may be a mistyped secret, so it is not repeated.
