@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use super::Book;
+use super::attacks::ATTACKS;
 use super::covers::COVERS;
 use super::covers::of;
 use super::covers::selects;
@@ -125,6 +126,21 @@ pub fn faults_of_vectors(book: &Book, requirements: &[Requirement]) -> Vec<Strin
             }
         }
     }
+    for (id, _, selectors) in ATTACKS {
+        for selector in *selectors {
+            if !book.cases.iter().any(|case| selects(selector, case)) {
+                faults.push(format!("{id}: {selector} selects no vector"));
+            }
+        }
+        let refused = |case: &&super::Case| {
+            case.code.is_some() && selectors.iter().any(|selector| selects(selector, case))
+        };
+        // A table of subjects holds as a whole; what it refuses stands in its rows.
+        let tables = selectors.contains(&"subjects/*");
+        if !tables && !book.cases.iter().any(|case| refused(&case)) {
+            faults.push(format!("{id}: nothing is refused"));
+        }
+    }
     let covered: BTreeSet<&str> = COVERS.iter().map(|(id, _)| *id).collect();
     for id in written.iter().filter(|id| id.starts_with("M-")) {
         if !covered.contains(*id) {
@@ -205,20 +221,7 @@ pub fn table(book: &Book, requirements: &[Requirement]) -> String {
     }
     for requirement in requirements {
         let by = match shown.get(requirement.id.as_str()) {
-            Some(groups) => groups
-                .iter()
-                .map(|(group, names)| {
-                    let few: Vec<&str> = names.iter().take(NAMED).copied().collect();
-                    let more = names.len() - few.len();
-                    let rest = if more > 0 {
-                        format!(" and {more} more")
-                    } else {
-                        String::new()
-                    };
-                    format!("{group}: {}{rest}", few.join(", "))
-                })
-                .collect::<Vec<_>>()
-                .join("; "),
+            Some(groups) => listed(groups),
             None => tests_of(&requirement.text)
                 .iter()
                 .map(|name| format!("`{name}`"))
@@ -228,5 +231,35 @@ pub fn table(book: &Book, requirements: &[Requirement]) -> String {
         let (id, section) = (&requirement.id, &requirement.section);
         writeln!(out, "| {id} | {section} | {by} |").unwrap();
     }
+    out.push_str(
+        "\n## Attacks\n\n\
+         The attacks on identities (ID), envelopes (EN), chains (CH) and freshness (FR) that bytes, \
+         state and time can express.\nTests cite the same ids.\n\n\
+         | attack | | shown by |\n|---|---|---|\n",
+    );
+    for (id, about, selectors) in ATTACKS {
+        let mut groups: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for case in &book.cases {
+            if selectors.iter().any(|selector| selects(selector, case)) {
+                groups.entry(case.group).or_default().push(&case.name);
+            }
+        }
+        writeln!(out, "| {id} | {about} | {} |", listed(&groups)).unwrap();
+    }
     out
+}
+
+/// The vectors of each group, the first few by name.
+fn listed(groups: &BTreeMap<&str, Vec<&str>>) -> String {
+    let group = |(group, names): (&&str, &Vec<&str>)| {
+        let few: Vec<&str> = names.iter().take(NAMED).copied().collect();
+        let more = names.len() - few.len();
+        let rest = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
+        format!("{group}: {}{rest}", few.join(", "))
+    };
+    groups.iter().map(group).collect::<Vec<_>>().join("; ")
 }

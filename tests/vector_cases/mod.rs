@@ -9,6 +9,7 @@ pub mod json;
 pub mod play;
 pub mod run;
 
+mod attacks;
 mod attenuation;
 mod audit;
 mod audit_lines;
