@@ -11,15 +11,20 @@ use super::asker::Asker;
 use super::asker::in_inbox_of;
 use super::asker::unexpected;
 use crate::proto::audit::HeaderFacts;
+use crate::proto::batch::BatchClaims;
+use crate::proto::batch::BatchProof;
 use crate::proto::chain::Anchors;
 use crate::proto::chain::Chain;
 use crate::proto::chain::LEAF_MISMATCH;
 use crate::proto::chain::VerifiedChain;
+use crate::proto::envelope::Auth;
 use crate::proto::envelope::Claims;
 use crate::proto::envelope::Content;
 use crate::proto::envelope::UnverifiedEnvelope;
 use crate::proto::identity::AgentId;
 use crate::proto::identity::KeyBytes;
+use crate::proto::identity::PublicKey;
+use crate::proto::limits::BATCH_CACHE;
 use crate::proto::limits::CHAIN_CACHE;
 use crate::proto::names::Tag;
 use crate::proto::policy::Permitted;
@@ -44,6 +49,8 @@ use crate::proto::trust::TrustState;
 pub(super) struct Checks {
     pub(super) skew: ClockSkew,
     chains: Cache<ObjectId, VerifiedChain>,
+    /// Batches whose signature verified, by body and signature.
+    batches: Cache<ObjectId, Authentic<BatchClaims>>,
 }
 
 /// What has been found out about a message by the time it is accepted or refused.
@@ -62,6 +69,7 @@ impl Checks {
         Self {
             skew,
             chains: Cache::new(CHAIN_CACHE),
+            batches: Cache::new(BATCH_CACHE),
         }
     }
 
@@ -119,17 +127,8 @@ impl Checks {
             ttl_ms: claims.ttl_ms,
         };
         asker.look_up(&sighting)?;
-        let (place, tag) = (Place::Header, Tag::Envelope);
-        budget.spend_signature(place)?;
         let sender = holders.leaf();
-        let authentic = Authentic::check(
-            tag,
-            &envelope.header,
-            claims.clone(),
-            sender.key(),
-            &envelope.signature,
-            place,
-        )?;
+        let authentic = self.authenticate(&envelope, sender.key(), &mut budget)?;
         found.authentic = true;
         if is_new {
             // Only chains that came with an authentic message are worth remembering.
@@ -155,6 +154,47 @@ impl Checks {
             rejection,
             requester: asker,
         })
+    }
+
+    /// Checks that the sender's key signed the header, by itself or in a batch.
+    fn authenticate(
+        &self,
+        envelope: &UnverifiedEnvelope,
+        key: &PublicKey,
+        budget: &mut Budget,
+    ) -> Result<Authentic<Claims>, Rejection> {
+        let (header, claims) = (&envelope.header, envelope.claims.clone());
+        match &envelope.auth {
+            Auth::Single(signature) => {
+                let place = Place::Header;
+                budget.spend_signature(place)?;
+                Authentic::check(Tag::Envelope, header, claims, key, signature, place)
+            }
+            Auth::Batch(proof) => {
+                proof.check_signer(claims.mesh, &key.bytes())?;
+                // Before the signature: what does not stand in the batch costs none.
+                let root = proof.root_of(header)?;
+                let batch = self.find_batch(proof, key, budget)?;
+                Authentic::in_batch(&batch, &root, claims)
+            }
+        }
+    }
+
+    /// The batch of a proof, authentic. One met before skips its signature and nothing else.
+    fn find_batch(
+        &self,
+        proof: &BatchProof,
+        key: &PublicKey,
+        budget: &mut Budget,
+    ) -> Result<Authentic<BatchClaims>, Rejection> {
+        let digest = proof.digest();
+        if let Some(batch) = self.batches.get(&digest) {
+            return Ok(batch);
+        }
+        budget.spend_signature(Place::Batch)?;
+        let batch = proof.authenticate(key)?;
+        self.batches.insert(digest, batch.clone());
+        Ok(batch)
     }
 
     fn find_chain(&self, bytes: &Bytes) -> Result<Known, Rejection> {
