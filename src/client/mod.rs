@@ -22,6 +22,7 @@ mod inbound;
 mod message;
 mod options;
 mod outbound;
+mod outbox;
 mod peers;
 pub(crate) mod random;
 mod refusals;
@@ -565,6 +566,7 @@ impl Client {
     /// [`FlushErrorKind::SendError`](crate::bus::FlushErrorKind::SendError) after
     /// [`drain`](Self::drain).
     pub async fn flush(&self) -> Result<(), FlushError> {
+        self.shared.outbox.flush().await;
         self.shared.bus.flush().await
     }
 
@@ -585,6 +587,7 @@ impl Client {
         {
             tracing::warn!(agent = %shared.identity.id, "handlers did not end; draining without");
         }
+        shared.outbox.close().await;
         let drained = shared.bus.drain().await;
         if tokio::time::timeout(AUDIT_MAY_TAKE, shared.audit.flush())
             .await
@@ -705,7 +708,7 @@ impl Client {
             }
         }
         self.shared.note_redials();
-        self.shared.bus.publish(sealed.outgoing).await
+        self.shared.outbox.send(sealed.post).await
     }
 
     async fn open(

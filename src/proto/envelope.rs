@@ -474,7 +474,7 @@ impl EnvelopeDraft {
             .iter()
             .map(|draft| draft.encode_for_batch(credential))
             .collect();
-        UnsignedEnvelope::sign_batch(&unsigned?, credential.key())
+        UnsignedEnvelope::sign_batch(unsigned?.iter(), credential.key())
     }
 
     /// Signs under a leaf id and chain bytes given separately; audit batches name a certificate
@@ -679,21 +679,21 @@ impl UnsignedEnvelope {
     }
 
     /// Signs envelopes together, in their order. All were encoded for `key`, in one mesh.
-    pub(crate) fn sign_batch(
-        envelopes: &[Self],
+    pub(crate) fn sign_batch<'a>(
+        envelopes: impl Iterator<Item = &'a Self> + Clone,
         key: &SigningKey,
     ) -> Result<Vec<SignedEnvelope>, Rejection> {
-        let Some(mesh) = envelopes.first().map(|envelope| envelope.mesh) else {
+        let Some(mesh) = envelopes.clone().next().map(|envelope| envelope.mesh) else {
             return Ok(Vec::new());
         };
-        let headers = envelopes.iter().map(|envelope| &envelope.header[..]);
+        let headers = envelopes.clone().map(|envelope| &envelope.header[..]);
         let batch = SignedBatch::sign(headers, mesh, key)?;
         let sign = |(index, envelope): (usize, &Self)| {
             envelope.frame(SignedBatch::PROOF_MAX, |frame| {
                 batch.write_proof(index, frame);
             })
         };
-        Ok(envelopes.iter().enumerate().map(sign).collect())
+        Ok(envelopes.enumerate().map(sign).collect())
     }
 
     fn frame(&self, auth_len: usize, write_auth: impl FnOnce(&mut Vec<u8>)) -> SignedEnvelope {

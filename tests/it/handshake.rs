@@ -168,7 +168,7 @@ fn four_messages_make_one_session_with_the_same_id_and_end_on_both_sides() {
     let (initiator, hello) = pair.hello(1);
     assert_eq!(
         hello,
-        hello_of(&pair, &[1; 32], 1, 1),
+        hello_of(&pair, &[1; 32], 1, 3),
         "the test's own encoder agrees"
     );
     let challenge = pair.challenge(&responder, &hello).unwrap();
@@ -348,7 +348,7 @@ fn a_presented_certificate_other_than_the_registered_one_is_refused() {
     assert_eq!(error.class(), Class::KeyMismatch);
 }
 
-/// HS-6: what was lowered, raised or stripped in transit breaks the transcript.
+/// HS-6: what was lowered, other or stripped in transit breaks the transcript.
 #[test]
 fn options_changed_in_transit_are_refused() {
     let pair = Pair::new();
@@ -359,22 +359,22 @@ fn options_changed_in_transit_are_refused() {
     let error = pair.challenge(&responder, &stripped).unwrap_err();
     assert_eq!(error, failed(HandshakeFailed::Version));
     for version in [0, 2] {
-        let lowered = hello_of(&pair, &[1; 32], version, 1);
+        let lowered = hello_of(&pair, &[1; 32], version, 3);
         let error = pair.challenge(&responder, &lowered).unwrap_err();
         assert_eq!(error.class(), Class::UnsupportedVersion);
     }
 
-    // More modes than the initiator offered: the responder cannot tell, the initiator can.
-    let raised = hello_of(&pair, &[1; 32], 1, 3);
-    let challenge = pair.challenge(&responder, &raised).unwrap();
+    // Other modes than the initiator offered: the responder cannot tell, the initiator can.
+    let other = hello_of(&pair, &[1; 32], 1, 1);
+    let challenge = pair.challenge(&responder, &other).unwrap();
     let error = initiator.answer(&challenge).unwrap_err();
     assert_eq!(error, failed(HandshakeFailed::Transcript));
 
     // A proof over another hello than the one challenged.
     let challenge = pair.challenge(&responder, &hello).unwrap();
     let (_, _, proof) = initiator.answer(&challenge).unwrap();
-    let (hello, raised) = (&hello[8..], &raised[8..]);
-    let swapped = edited(&proof, &hello[1..], &raised[1..]);
+    let (hello, other) = (&hello[8..], &other[8..]);
+    let swapped = edited(&proof, &hello[1..], &other[1..]);
     let error = pair.confirm(&mut responder, &swapped).unwrap_err();
     assert_eq!(error, failed(HandshakeFailed::Transcript));
 }
@@ -402,7 +402,7 @@ fn a_nonce_of_wrong_length_all_zero_or_the_peers_own_is_refused() {
     let pair = Pair::new();
     let responder = pair.responder();
     for nonce in [&[0; 32][..], &[1; 31], &[1; 33], &[]] {
-        let hello = hello_of(&pair, nonce, 1, 1);
+        let hello = hello_of(&pair, nonce, 1, 3);
         let error = pair.challenge(&responder, &hello).unwrap_err();
         assert_eq!(
             error,
