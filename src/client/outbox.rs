@@ -38,8 +38,13 @@ use crate::proto::limits::BATCH_MAX;
 /// signature, so this leaves it three quarters of a core even when batches stay small.
 const INTERVAL: Duration = Duration::from_micros(200);
 
-/// Messages that wait to be signed; a publisher that is faster waits.
-const QUEUE: usize = 4_096;
+/// Messages that wait to be signed, as many as `async_nats` itself queues; a publisher that is
+/// faster waits.
+const QUEUE: usize = 2_048;
+
+/// Content of a batch, in bytes, beyond which it is signed: large messages gain nothing by company,
+/// and a batch is in memory twice.
+const BATCH_BYTES: usize = 1024 * 1024;
 
 /// A message on its way out.
 pub(crate) enum Post {
@@ -181,11 +186,19 @@ impl Writer {
     async fn run(self, mut queue: mpsc::Receiver<Item>) {
         let mut items = Vec::with_capacity(BATCH_MAX);
         let mut together = Vec::with_capacity(BATCH_MAX);
+        let mut bytes = 0;
         while queue.recv_many(&mut items, BATCH_MAX).await > 0 {
             self.gather(&mut queue, &mut items).await;
             for item in items.drain(..) {
                 match item {
-                    Item::Post(Post::Unsigned(unsigned)) => together.push(unsigned),
+                    Item::Post(Post::Unsigned(unsigned)) => {
+                        bytes += unsigned.envelope.content_len();
+                        together.push(unsigned);
+                        if bytes >= BATCH_BYTES {
+                            bytes = 0;
+                            self.sign(&mut together).await;
+                        }
+                    }
                     Item::Post(Post::Signed(outgoing)) => {
                         self.sign(&mut together).await;
                         self.publish(outgoing).await;
@@ -197,6 +210,7 @@ impl Writer {
                     }
                 }
             }
+            bytes = 0;
             self.sign(&mut together).await;
         }
     }

@@ -671,6 +671,11 @@ impl UnsignedEnvelope {
         self.id
     }
 
+    /// Length of the content in bytes.
+    pub(crate) fn content_len(&self) -> usize {
+        self.prefix.len() + self.payload.len()
+    }
+
     fn sign(&self, key: &SigningKey) -> SignedEnvelope {
         let signature = signing::sign(Tag::Envelope, &self.header, key);
         self.frame(SIGNATURE_LEN, |frame| {
@@ -697,7 +702,7 @@ impl UnsignedEnvelope {
     }
 
     fn frame(&self, auth_len: usize, write_auth: impl FnOnce(&mut Vec<u8>)) -> SignedEnvelope {
-        let content_len = self.prefix.len() + self.payload.len();
+        let content_len = self.content_len();
         let room = MAGIC_ENVELOPE.len() + 24 + self.header.len() + auth_len + self.chain.len();
         let mut frame = Vec::with_capacity(room + content_len);
         frame.extend_from_slice(&MAGIC_ENVELOPE);
