@@ -16,7 +16,7 @@ pub const BATCH_MAX: usize = 256;
 /// Most hashes in a path: the height of a tree of [`BATCH_MAX`] leaves.
 pub const BATCH_PATH_MAX: usize = 8;
 
-/// Largest body of a batch, in bytes: it has six fields of fixed size, 91 bytes at the most.
+/// Largest body of a batch, in bytes: it has six fields of fixed size, 92 bytes at the most.
 pub const BATCH_BODY_MAX: usize = 128;
 
 /// Batches whose signature is remembered by a receiver. An entry is some 200 bytes, and one that
