@@ -119,6 +119,11 @@ fn mixed(book: &mut Book) {
             }
         });
     }
+    let about = "The signature of a batch comes on top of those of the longest chain";
+    book.case("mixed-nine-links", about, Allow, || {
+        let chain = ChainSpec::down(&Mesh::new(), &super::chain::NINE);
+        Play::message(&Batch::of(letters(&chain, 2)).letter(1))
+    });
     let about = "A message of a batch is held to where it belongs, as any other";
     book.case(
         "mixed-answer-not-asked",
