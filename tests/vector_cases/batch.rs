@@ -267,7 +267,7 @@ fn trees(book: &mut Book) {
         "leaf-of-another-batch",
         "A header that stands in one batch stands in no other",
         Box::new(|batch| {
-            let other = Batch::of(batch.letters[..3].to_vec().into_iter().chain([event()]));
+            let other = Batch::of(batch.letters[..3].iter().cloned().chain([event()]));
             let proof = batch.proof(3);
             other.letter_with(3, |_| proof)
         }),
