@@ -148,8 +148,8 @@ pub const ROLE_KEYS_MAX: usize = 16;
 /// Most rules in a policy (§10.1). Each decision reads all of them.
 pub const RULES_MAX: usize = 256;
 
-/// Bytes reserved in every message for the envelope: frame, header, a full chain and a signature
-/// (§3). `max_payload` as reported to applications is the server's limit less this.
+/// Bytes reserved in every message for the envelope: frame, header, a full chain, and a signature
+/// or the proof of a batch (§3). `max_payload` as reported to applications is the server's limit less this.
 pub const RESERVE: usize = 11_264;
 
 /// Bytes of a refused, unauthenticated message whose SHA-256 the audit keeps (§17.4).
