@@ -67,6 +67,11 @@ pub struct BatchClaims {
 pub(crate) struct Root(Node);
 
 impl BatchClaims {
+    /// The root of its tree.
+    pub fn root(&self) -> ObjectId {
+        ObjectId(self.root)
+    }
+
     /// Whether this is the root that was signed.
     pub(crate) fn has_root(&self, root: &Root) -> bool {
         self.root == root.0
@@ -94,15 +99,16 @@ impl BatchClaims {
                 found,
             });
         }
-        let claims = Self {
-            mesh: MeshId(r.bin_of()?),
-            key: r.key()?,
-            size: r.number_of()?,
-            root: r.bin_of()?,
-        };
-        if !(1..=BATCH_MAX).contains(&usize::from(claims.size)) {
+        let (mesh, key, size) = (MeshId(r.bin_of()?), r.key()?, r.number_of::<u16>()?);
+        if !(1..=BATCH_MAX).contains(&usize::from(size)) {
             return Err(r.fault(Malformed::OutOfRange));
         }
+        let claims = Self {
+            mesh,
+            key,
+            size,
+            root: r.bin_of()?,
+        };
         if r.array()? != 0 {
             return Err(r.fault(Malformed::Extension));
         }
@@ -113,7 +119,7 @@ impl BatchClaims {
 
 /// The proof that came with an envelope: its batch, and its place in it. Nothing is checked yet.
 #[derive(Clone, Debug)]
-pub(crate) struct BatchProof {
+pub struct BatchProof {
     claims: BatchClaims,
     body: Bytes,
     signature: Signature,
@@ -149,6 +155,21 @@ impl BatchProof {
             index,
             path,
         })
+    }
+
+    /// What the batch says.
+    pub fn claims(&self) -> &BatchClaims {
+        &self.claims
+    }
+
+    /// Which of its envelopes this is, counted from 0.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// How many hashes lead from this envelope to the root.
+    pub fn path_len(&self) -> usize {
+        self.path.len() / NODE_LEN
     }
 
     /// What identifies the batch to a cache: body and signature together.

@@ -826,6 +826,14 @@ impl UnverifiedEnvelope {
         Tag::Envelope.digest(&self.header)
     }
 
+    /// The batch it says it was signed in, unless it was signed by itself.
+    pub fn batch(&self) -> Option<&BatchProof> {
+        match &self.auth {
+            Auth::Single(_) => None,
+            Auth::Batch(proof) => Some(proof),
+        }
+    }
+
     /// The bytes of the chain that came with it.
     pub fn chain(&self) -> &Bytes {
         &self.chain

@@ -16,7 +16,7 @@ pub const BATCH_MAX: usize = 256;
 /// Most hashes in a path: the height of a tree of [`BATCH_MAX`] leaves.
 pub const BATCH_PATH_MAX: usize = 8;
 
-/// Largest body of a batch, in bytes: it has six fields of fixed size, 91 bytes at the most.
+/// Largest body of a batch, in bytes: it has six fields of fixed size, 92 bytes at the most.
 pub const BATCH_BODY_MAX: usize = 128;
 
 /// Batches whose signature is remembered by a receiver. An entry is some 200 bytes, and one that
@@ -148,8 +148,8 @@ pub const ROLE_KEYS_MAX: usize = 16;
 /// Most rules in a policy (§10.1). Each decision reads all of them.
 pub const RULES_MAX: usize = 256;
 
-/// Bytes reserved in every message for the envelope: frame, header, a full chain and a signature
-/// (§3). `max_payload` as reported to applications is the server's limit less this.
+/// Bytes reserved in every message for the envelope: frame, header, a full chain, and a signature
+/// or the proof of a batch (§3). `max_payload` as reported to applications is the server's limit less this.
 pub const RESERVE: usize = 11_264;
 
 /// Bytes of a refused, unauthenticated message whose SHA-256 the audit keeps (§17.4).

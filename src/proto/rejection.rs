@@ -138,7 +138,7 @@ reasons! {
     }
     /// Why a key does not belong to whom it is used for.
     KeyMismatch {
-        OtherAgent = 1 "the certificate names another key",
+        OtherAgent = 1 "it names another key",
         OtherCertificate = 2 "the certificate is not the registered one",
     }
     /// How the subject or reply delivered differs from the one signed.

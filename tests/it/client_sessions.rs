@@ -281,7 +281,7 @@ async fn a_hello_changed_in_transit_makes_no_session() {
         let told = sessions(&alice, &mut hers).await;
         assert_eq!(told, [(SessionRole::Initiator, failed.clone())]);
         let told = sessions(&bob, &mut his).await;
-        // No modes are refused by the responder, others than offered by the initiator.
+        // Modes nobody has are refused by the responder, modes other than offered by the initiator.
         let expected = [(SessionRole::Responder, failed)];
         assert_eq!(told, expected[..usize::from(modes == 0)]);
         mesh.bus.heal();

@@ -348,33 +348,38 @@ fn a_presented_certificate_other_than_the_registered_one_is_refused() {
     assert_eq!(error.class(), Class::KeyMismatch);
 }
 
-/// HS-6: what was lowered, other or stripped in transit breaks the transcript.
+/// HS-6: what was lowered, raised or stripped in transit breaks the transcript.
 #[test]
 fn options_changed_in_transit_are_refused() {
     let pair = Pair::new();
     let mut responder = pair.responder();
     let (initiator, hello) = pair.hello(1);
 
-    let stripped = hello_of(&pair, &[1; 32], 1, 0);
-    let error = pair.challenge(&responder, &stripped).unwrap_err();
-    assert_eq!(error, failed(HandshakeFailed::Version));
+    for modes in [0, 4] {
+        let stripped = hello_of(&pair, &[1; 32], 1, modes);
+        let error = pair.challenge(&responder, &stripped).unwrap_err();
+        assert_eq!(error, failed(HandshakeFailed::Version));
+    }
     for version in [0, 2] {
         let lowered = hello_of(&pair, &[1; 32], version, 3);
         let error = pair.challenge(&responder, &lowered).unwrap_err();
         assert_eq!(error.class(), Class::UnsupportedVersion);
     }
 
-    // Other modes than the initiator offered: the responder cannot tell, the initiator can.
-    let other = hello_of(&pair, &[1; 32], 1, 1);
-    let challenge = pair.challenge(&responder, &other).unwrap();
-    let error = initiator.answer(&challenge).unwrap_err();
-    assert_eq!(error, failed(HandshakeFailed::Transcript));
+    // More or fewer modes than the initiator offered: the responder cannot tell, the initiator can.
+    for modes in [1, 2, 7] {
+        let changed = hello_of(&pair, &[1; 32], 1, modes);
+        let challenge = pair.challenge(&responder, &changed).unwrap();
+        let error = initiator.answer(&challenge).unwrap_err();
+        assert_eq!(error, failed(HandshakeFailed::Transcript));
+    }
+    let raised = hello_of(&pair, &[1; 32], 1, 7);
 
     // A proof over another hello than the one challenged.
     let challenge = pair.challenge(&responder, &hello).unwrap();
     let (_, _, proof) = initiator.answer(&challenge).unwrap();
-    let (hello, other) = (&hello[8..], &other[8..]);
-    let swapped = edited(&proof, &hello[1..], &other[1..]);
+    let (hello, raised) = (&hello[8..], &raised[8..]);
+    let swapped = edited(&proof, &hello[1..], &raised[1..]);
     let error = pair.confirm(&mut responder, &swapped).unwrap_err();
     assert_eq!(error, failed(HandshakeFailed::Transcript));
 }
