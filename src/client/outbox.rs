@@ -61,6 +61,7 @@ pub(crate) struct Unsigned {
     pub(crate) reply: Option<BusSubject>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "nearly every item is a message")]
 enum Item {
     Post(Post),
     Flush(oneshot::Sender<()>),
