@@ -4,6 +4,7 @@
 //! multiple of these from the same run. No envelope is verified twice: a receiver never does that
 //! either, and a repeated one would be refused as a replay before its signature.
 
+use std::cell::RefCell;
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -203,6 +204,42 @@ fn verify(c: &mut Criterion) {
     group.finish();
 }
 
+/// Envelopes that share a signature, 64 at a time.
+fn batches(c: &mut Criterion) {
+    const SIZE: usize = 64;
+    let drafts = || -> Vec<EnvelopeDraft> { (0..SIZE).map(|_| draft()).collect() };
+    let mut group = c.benchmark_group("batch of 64");
+    let receiver = RefCell::new(Receiver::new());
+    let credential = receiver.borrow().credential(3);
+    group.bench_function("sign all, 3 delegations", |b| {
+        b.iter_batched(
+            drafts,
+            |drafts| EnvelopeDraft::sign_together(&drafts, &credential),
+            BatchSize::SmallInput,
+        );
+    });
+    // The first of each batch, with its signature, is verified where nothing is measured.
+    let stock = RefCell::new(Vec::new());
+    let next = || -> Bytes {
+        let mut stock = stock.borrow_mut();
+        if stock.is_empty() {
+            let signed = EnvelopeDraft::sign_together(&drafts(), &credential).unwrap();
+            stock.extend(signed.into_iter().map(|envelope| envelope.into_bytes()));
+            let first = stock.pop().unwrap();
+            assert!(receiver.borrow_mut().verify(None, &first));
+        }
+        stock.pop().unwrap()
+    };
+    group.bench_function("verify, batch met before, 3 delegations", |b| {
+        b.iter_batched(
+            next,
+            |frame| assert!(receiver.borrow_mut().verify(None, &frame)),
+            BatchSize::SmallInput,
+        );
+    });
+    group.finish();
+}
+
 fn refuse(c: &mut Criterion) {
     let mut receiver = Receiver::new();
     let credential = receiver.credential(3);
@@ -260,6 +297,6 @@ fn settings() -> Criterion {
 criterion_group! {
     name = benches;
     config = settings();
-    targets = bare, sign, verify, refuse
+    targets = bare, sign, verify, batches, refuse
 }
 criterion_main!(benches);

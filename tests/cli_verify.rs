@@ -22,14 +22,18 @@ use trustmesh::proto::handshake::Initiator;
 use trustmesh::proto::identity::AgentId;
 use trustmesh::proto::rejection::Class;
 
+use forge::Batch;
 use forge::ChainSpec;
 use forge::Letter;
 use forge::Mesh;
 use forge::NOW;
 use forge::Party;
+use forge::batch::KEY;
+use forge::batch::tree_hash;
 use forge::chain::PUB;
 use forge::chain::SERVE;
 use forge::chain::scope;
+use forge::value::bin;
 
 const SUBJ: &str = "store.docs.get";
 
@@ -160,6 +164,48 @@ fn a_sound_envelope_is_accepted_in_every_form() {
         let left = serde_json::json!(["delivery", "receiver", "replay"]);
         assert_eq!(verdict["not_checked"], left);
     }
+}
+
+/// One message of a batch is evidence without the others.
+#[test]
+fn a_message_of_a_batch_is_proved_by_itself() {
+    let bench = Bench::new();
+    let chain = bench.chain(&["carol", "alice"]);
+    let batch = Batch::of((0..5).map(|_| Letter::publish(&chain, SUBJ)));
+    let path = bench.write("object", batch.letter(4).frame());
+    let output = bench.run(&["verify", &path, "--json"], "");
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let verdict = json(&output);
+    assert_eq!(verdict["verdict"], "allow");
+    assert_eq!(verdict["sender"], "alice");
+    assert_eq!(verdict["claimed"], false);
+
+    let proof = batch.proof(3);
+    let moved = bench.write("moved", batch.letter_with(2, |_| proof).frame());
+    let refused = json(&bench.run(&["verify", &moved, "--json"], ""));
+    assert_eq!(refused["code"], 401);
+    let foreign = batch.clone().edit(|b| b.signer = Party::named("dave"));
+    let foreign = foreign.set(KEY, bin(Party::named("dave").bytes().0));
+    let foreign = bench.write("foreign", foreign.letter(2).frame());
+    let refused = json(&bench.run(&["verify", &foreign, "--json"], ""));
+    assert_eq!(refused["code"], 701);
+    assert_eq!(refused["claimed"], true);
+
+    let shown = json(&bench.run(&["inspect", &path, "--json"], ""));
+    assert_eq!(shown["mode"], 2);
+    assert_eq!(shown["authentic"], true);
+    let inside = &shown["batch"][0];
+    assert_eq!(inside["size"], 5);
+    assert_eq!(inside["index"], 4);
+    assert_eq!(inside["path_hashes"], 1);
+    assert_eq!(inside["key"]["agent"], "alice");
+    assert_eq!(inside["root"], HEXLOWER.encode(&tree_hash(&batch.leaves)));
+    let text = stdout(&bench.run(&["inspect", &path], ""));
+    assert!(text.contains("batch  5 of 5"), "{text}");
+    let alone = Letter::publish(&chain, SUBJ).frame();
+    let shown = json(&bench.run(&["inspect", &hex(&alone), "--json"], ""));
+    assert_eq!(shown["mode"], 1);
+    assert!(shown["batch"].is_null());
 }
 
 #[test]

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from wire import (
     U64, Deny, Reader, at_hop, contains, covering, each, encode, inbox, matches, object_id,
     open_file, open_handshake, opened, overlaps, parse, parse_certificate, parse_chain,
-    parse_content, refuse, tagged, utf8, verifies,
+    parse_content, refuse, root_of, tagged, utf8, verifies,
 )
 
 unhex = bytes.fromhex
@@ -142,7 +142,8 @@ class View(Record):
         score = min(scores.get(self.state.certificates[link.holder].agent, 0) for link in chain)
         age, depth = self.now - header.iat, len(chain) - 1
         for r in rules:
-            refuse({2006: not r.modes & 1, 2003: r.max_age is not None and age > r.max_age,
+            refuse({2006: not r.modes >> header.mode - 1 & 1,
+                    2003: r.max_age is not None and age > r.max_age,
                     1604: r.max_depth is not None and depth > r.max_depth,
                     2101: score < (r.min_score or 0), 2005: r.session and not session})
         refuse({2001: not rules})
@@ -196,8 +197,8 @@ def judge_message(view, case, memory):
     view.stands(chain)
     refuse({904: not (header.reply or inbox(sender)).startswith(inbox(sender))})
     view.check(chain, "links_hold signed not_revoked")
-    refuse({1202: header.iat <= case.get("floor", -1), 1201: (sender, header.mid) in memory.replay,
-            401: not verifies(sender, frame.signature, "envelope", frame.header)})
+    refuse({1202: header.iat <= case.get("floor", -1), 1201: (sender, header.mid) in memory.replay})
+    check_sender(header, frame, sender)
     payload = parse_content(header, frame.content)
     each(chain, lambda link: covering(link, header.action, duty, header.audience))
     view.lifetimes(chain)
@@ -206,6 +207,17 @@ def judge_message(view, case, memory):
     memory.replay.add((sender, header.mid))
     agent = view.state.certificates[sender].agent
     return {"id": header.id.hex(), "sender": agent, "payload": payload.hex()}
+
+
+def check_sender(header, frame, key):
+    """Step 20 of §13.2: a key signed the header, by itself or in a batch."""
+    if header.mode == 1:
+        refuse({401: not verifies(key, frame.signature, "envelope", frame.header)})
+    else:
+        proof, batch = frame.signature, frame.signature.batch
+        refuse({1701: batch.mesh != header.mesh, 701: batch.key != key,
+                401: root_of(proof, frame.header) != batch.root
+                or not verifies(key, proof.signature, "batch", proof.body)})
 
 
 def debit(buckets, now, chain, rules):
@@ -281,7 +293,7 @@ def judge_handshake(view, case, memory):
         hello = body if step == 1 else parse("hs-hello", body.hello)
         made = Record(nonce=nonce) if step == 1 else parse("hs-challeng", body.challenge)
         refuse({1701: hello.mesh != me.links[0].mesh,
-                2205: (hello.id_r, hello.key_r) != (me.id, me.key), 2204: not hello.modes & 1})
+                2205: (hello.id_r, hello.key_r) != (me.id, me.key), 2204: not hello.modes & 3})
         refuse(wrong_nonce(hello.nonce, made.nonce))
         if step == 1:
             made = [1, hello.id, nonce, now, instance, cookie(hello, nonce, now), []]
@@ -296,7 +308,7 @@ def judge_handshake(view, case, memory):
         sent = encode([1, body.id, *me.ids, session, begun["until"], []])
         return {"answer": answer(sent, "hs-confirm"), "session": begun}
     agent, key = case["peer"]["id"], unhex(case["peer"]["key"])
-    hello = encode([1, me.links[0].mesh, me.id, me.key, agent, key, nonce, 1, []])
+    hello = encode([1, me.links[0].mesh, me.id, me.key, agent, key, nonce, 3, []])
     if step == 2:
         refuse({2201: body.hello != object_id("hs-hello", hello)} | wrong_nonce(body.nonce, nonce))
         return {"answer": answer(encode([1, hello, frame.body, *me.ids, []]), "hs-proof")}
@@ -365,7 +377,7 @@ def judge_audit(view, case, memory):
     """§17.1."""
     header, frame = open_envelope(view, case)
     refuse({1303: header.action != 1 or header.payload_type != "trustmesh/audit",
-            1405: frame.chain != b"\x90"} | view.late(header))
+            301: header.mode != 1, 1405: frame.chain != b"\x90"} | view.late(header))
     view.fresh()
     found = [c for c in view.state.registry.certificates if c.id == header.leaf]
     refuse({601: not found})

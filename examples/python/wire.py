@@ -156,7 +156,9 @@ anyrule = name:text64 effect:flag actions pattern max_age:u32? max_depth:u8? rat
 session:bool modes:u8
 rate = count:u32 per:u32
 score = agent points
-frame = v mode:number header:blob2048 signature:bin64 chain:blob8192 content:blob end
+frame = v mode:framemode header:blob2048 signature:auth chain:blob8192 content:blob end
+proof = body:blob128 signature:bin64 index:u8 path:blob256
+batch = v mesh:bin16 key:bin32 size:batchsize root:bin32 ext end
 envelope = v mode mesh:bin16 mid:bin16 iat:number ttl:u32 action subject reply:subject? \
 audience:bin32? in_reply_to:bin32? leaf:bin32 payload_type:text96 content_hash:bin32 \
 content_len:u32 extensions:extension*8
@@ -190,7 +192,8 @@ CHECKED = {  # type: what it is read as; what must hold, for value v and its Rea
     "one": ("number", lambda v, r: v == 1, 113),
     "yes": ("bool", lambda v, r: v, 113),
     "samemode": ("number", lambda v, r: v == r.mode, 112),
-    "mode": ("samemode", lambda v, r: v == 1, 301),
+    "mode": ("samemode", lambda v, r: v in (1, 2), 301),
+    "batchsize": ("u16", lambda v, r: 1 <= v <= 256, 106),
     "kind": ("number", lambda v, r: v == r.kind, 106),
     "flag": ("number", lambda v, r: v <= 1, 106),
     "ourmesh": ("bin16", lambda v, r: v == r.root.mesh, 1701),
@@ -298,6 +301,20 @@ class Reader(Record):
                 or not verifies(c.key, c.possession, "cert-pop", c.id)})
         return c
 
+    def framemode(self):
+        self.mode = self.number()
+        return self.mode
+
+    def auth(self):
+        """A signature, or in mode 2 the proof of a batch, §12.5."""
+        if self.mode != 2:
+            return self.read("bin64")
+        proof = self.read("proof")
+        proof.batch = parse("batch", proof.body)
+        refuse({106: proof.index >= proof.batch.size})
+        refuse({105: len(proof.path) != 32 * sum(climb(proof.index, proof.batch.size))})
+        return proof
+
     def rises(self, value):
         rises, self.last = value > self.last, value
         return rises
@@ -379,6 +396,26 @@ def open_handshake(data, step):
 def parse(tag, body, **known):
     """A body that is signed or hashed under a tag, with its id."""
     return Reader(data=body, **known).record(tag, id=object_id(tag, body), body=body, tag=tag)
+
+
+# ---- Batches: §12.5 ----
+
+def climb(index, size):
+    """From a leaf to the root: on each level, whether the node has a neighbour."""
+    while size > 1:
+        yield index ^ 1 < size
+        index, size = index // 2, (size + 1) // 2
+
+
+def root_of(proof, header):
+    """The root to which a header leads by its proof."""
+    node = hashlib.sha256(b"\0" + tagged("envelope", header)).digest()
+    path = iter(proof.path[at : at + 32] for at in range(0, len(proof.path), 32))
+    for level, joined in enumerate(climb(proof.index, proof.batch.size)):
+        if joined:
+            pair = (next(path), node) if proof.index >> level & 1 else (node, next(path))
+            node = hashlib.sha256(b"\1" + b"".join(pair)).digest()
+    return node
 
 
 # ---- Subjects: §5 ----

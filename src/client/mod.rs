@@ -22,6 +22,7 @@ mod inbound;
 mod message;
 mod options;
 mod outbound;
+mod outbox;
 mod peers;
 pub(crate) mod random;
 mod refusals;
@@ -257,6 +258,10 @@ impl Client {
     /// It lives for [`ConnectOptions::ttl`], 10 s by default. On the reply subject of a request
     /// received before, the message is the answer to it; a request can be answered until 10 minutes
     /// after it was issued, and of those received the last 65,536 (protocol §15.2).
+    ///
+    /// While others are being sent, a message waits for at most 200 µs to be signed with them (protocol
+    /// §12.5). [`flush`](Self::flush) and [`drain`](Self::drain) wait for what is queued; what the
+    /// bus then does not take is told to whoever publishes next.
     ///
     /// # Errors
     ///
@@ -565,6 +570,7 @@ impl Client {
     /// [`FlushErrorKind::SendError`](crate::bus::FlushErrorKind::SendError) after
     /// [`drain`](Self::drain).
     pub async fn flush(&self) -> Result<(), FlushError> {
+        self.shared.outbox.flush().await;
         self.shared.bus.flush().await
     }
 
@@ -585,6 +591,7 @@ impl Client {
         {
             tracing::warn!(agent = %shared.identity.id, "handlers did not end; draining without");
         }
+        shared.outbox.close().await;
         let drained = shared.bus.drain().await;
         if tokio::time::timeout(AUDIT_MAY_TAKE, shared.audit.flush())
             .await
@@ -705,7 +712,7 @@ impl Client {
             }
         }
         self.shared.note_redials();
-        self.shared.bus.publish(sealed.outgoing).await
+        self.shared.outbox.send(sealed.post).await
     }
 
     async fn open(

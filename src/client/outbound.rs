@@ -5,6 +5,8 @@ use bytes::Bytes;
 
 use super::Client;
 use super::guards::lock;
+use super::outbox::Post;
+use super::outbox::Unsigned;
 use super::random::random;
 use crate::bus::HeaderMap;
 use crate::bus::Outgoing;
@@ -14,11 +16,13 @@ use crate::bus::RequestError;
 use crate::bus::RequestErrorKind;
 use crate::bus::Subject as BusSubject;
 use crate::error::Denied;
+use crate::proto::chain::Credential;
 use crate::proto::envelope::EnvelopeDraft;
 use crate::proto::envelope::Extensions;
 use crate::proto::envelope::inbox_prefix;
 use crate::proto::identity::KeyBytes;
 use crate::proto::limits::RESERVE;
+use crate::proto::names::MODE_BATCH;
 use crate::proto::rejection::ChainBroken;
 use crate::proto::rejection::Place;
 use crate::proto::rejection::Rejection;
@@ -63,7 +67,7 @@ impl std::fmt::Debug for Letter {
 
 /// A signed message.
 pub(crate) struct Sealed {
-    pub(crate) outgoing: Outgoing,
+    pub(crate) post: Post,
     pub(crate) id: ObjectId,
     pub(crate) subject: Subject,
     pub(crate) at: Timestamp,
@@ -238,7 +242,30 @@ impl Client {
             &scene,
             shared.skew,
         )?;
-        seal_draft(&draft, credential)
+        let policy = trust.policy();
+        let together =
+            shared.outbox.is_busy() && policy.allows_mode(draft.action, &duty, MODE_BATCH);
+        let (post, id) = if together {
+            let envelope = draft.encode_for_batch(credential)?;
+            let id = envelope.id();
+            let (subject, reply) = addresses(&draft);
+            let unsigned = Unsigned {
+                envelope,
+                subject,
+                reply,
+            };
+            (Post::Unsigned(unsigned), id)
+        } else {
+            let (outgoing, id) = sign_alone(&draft, credential)?;
+            shared.outbox.note_signature();
+            (Post::Signed(outgoing), id)
+        };
+        Ok(Sealed {
+            post,
+            id,
+            subject: draft.subject.clone(),
+            at: draft.issued,
+        })
     }
 
     fn draft(&self, subject: Subject, now: Timestamp) -> Result<EnvelopeDraft, Rejection> {
@@ -277,7 +304,7 @@ impl Client {
             &scene,
             self.shared.skew,
         )?;
-        seal_draft(&draft, credential).map(|sealed| sealed.outgoing)
+        Ok(sign_alone(&draft, credential)?.0)
     }
 
     fn check_size(&self, letter: &Letter, headers: &[(String, String)]) -> Result<(), SendFault> {
@@ -310,26 +337,28 @@ impl Client {
     }
 }
 
-fn seal_draft(
+/// Signs one message by itself.
+fn sign_alone(
     draft: &EnvelopeDraft,
-    credential: &crate::proto::chain::Credential,
-) -> Result<Sealed, SendFault> {
+    credential: &Credential,
+) -> Result<(Outgoing, ObjectId), Rejection> {
     let envelope = draft.sign(credential)?;
     let id = envelope.id();
-    let subject = super::message::bus_subject(&draft.subject);
-    let reply: Option<BusSubject> = draft.reply.as_ref().map(super::message::bus_subject);
+    let (subject, reply) = addresses(draft);
     let outgoing = Outgoing {
         subject,
         reply,
         headers: None,
         payload: envelope.into_bytes(),
     };
-    Ok(Sealed {
-        outgoing,
-        id,
-        subject: draft.subject.clone(),
-        at: draft.issued,
-    })
+    Ok((outgoing, id))
+}
+
+/// Subject and reply subject, as the bus takes them.
+fn addresses(draft: &EnvelopeDraft) -> (BusSubject, Option<BusSubject>) {
+    let subject = super::message::bus_subject(&draft.subject);
+    let reply = draft.reply.as_ref().map(super::message::bus_subject);
+    (subject, reply)
 }
 
 /// Application headers travel inside the envelope, every value of every name.

@@ -81,7 +81,7 @@ impl Client {
         // The slot is open before the request leaves, so no answer can be too early.
         let mut open = shared.slots.open(&reply, sealed.pending(letter.audience));
         shared.note_redials();
-        shared.bus.publish(sealed.outgoing).await?;
+        shared.outbox.send(sealed.post).await?;
         match await_outcome(&mut open, deadline).await {
             Ok(Some(Outcome::Answer(message))) => Ok(*message),
             Ok(Some(Outcome::NoResponders)) => {

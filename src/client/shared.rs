@@ -21,6 +21,7 @@ use super::guards::Guards;
 use super::identity::Provenance;
 use super::inbound::Expect;
 use super::outbound::Requests;
+use super::outbox::Outbox;
 use super::peers::Peers;
 use super::random::random;
 use super::refusals::Refusals;
@@ -47,6 +48,7 @@ use crate::proto::verify::Verifier;
 /// What all clones of a client, its subscriptions and messages share.
 pub(crate) struct Shared {
     pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) outbox: Outbox,
     pub(crate) control: Arc<Control>,
     pub(crate) identity: Identity,
     pub(crate) own: Credential,
@@ -171,6 +173,7 @@ impl Shared {
             peers: Peers::new(responder),
             refusals: Refusals::start(weak.clone()),
             redials_seen: AtomicU64::new(bus.redials()),
+            outbox: Outbox::start(bus.clone(), identity.key.clone()),
             tokens: AtomicU64::new(0),
             bus,
             control,

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use super::chain::VerifiedChain;
+use super::envelope::Auth;
 use super::envelope::Claims;
 use super::envelope::Content;
 use super::envelope::UnverifiedEnvelope;
@@ -658,6 +659,11 @@ fn open_batch(
             reason: UnexpectedReply::NotAReply,
         });
     }
+    // An emitter batches records, so its envelopes need no batch of their own.
+    let Auth::Single(signature) = &envelope.auth else {
+        let found = claims.mode.into();
+        return Err(Rejection::UnsupportedVersion { place, found });
+    };
     // The certificate is the authority: a chain has no say here, so none may come along.
     if envelope.chain[..] != [0x90] {
         return Err(Rejection::ChainBroken {
@@ -678,8 +684,7 @@ fn open_batch(
             reason: SubjectMismatch::Control,
         });
     }
-    let (header, signature) = (&envelope.header, &envelope.signature);
-    let tag = Tag::Envelope;
+    let (header, tag) = (&envelope.header, Tag::Envelope);
     Authentic::check(tag, header, (), certificate.key(), signature, place)?;
     let content = Content::open(&envelope.content, claims)?;
     Ok((emitter, content.payload))

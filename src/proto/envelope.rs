@@ -1,7 +1,8 @@
 //! The envelope: what travels on the bus around every payload (protocol §12).
 //!
 //! ```text
-//! frame    "TMSH" [fv, mode, header bin, signature bin64, chain bin, content bin]
+//! frame    "TMSH" [fv, mode, header bin, auth, chain bin, content bin]
+//! auth     mode 1: signature bin64     mode 2: [batch bin, signature bin64, index, path bin]
 //! header   [v, mode, mesh bin16, mid bin16, iat, ttl, action, subject, reply nil|str,
 //!           audience nil|bin32, in_reply_to nil|bin32, leaf bin32, payload_type,
 //!           content_hash bin32, content_len, ext]
@@ -16,6 +17,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use super::batch::BatchProof;
+use super::batch::SignedBatch;
 use super::chain;
 use super::chain::Credential;
 use super::identity::KeyBytes;
@@ -40,6 +43,7 @@ use super::names::EXT_HOPS;
 use super::names::EXT_TRACEPARENT;
 use super::names::FRAME_VERSION;
 use super::names::MAGIC_ENVELOPE;
+use super::names::MODE_BATCH;
 use super::names::MODE_SINGLE;
 use super::names::OBJECT_VERSION;
 use super::names::Tag;
@@ -66,7 +70,7 @@ use super::wire::bin;
 /// every field was signed by the sender.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Claims {
-    /// How the envelope is signed; always 1, one signature, in what was parsed.
+    /// How the envelope is signed: 1, one signature, or 2, one over a batch.
     pub mode: u8,
     /// The mesh it is for.
     pub mesh: MeshId,
@@ -218,13 +222,12 @@ fn read_mode(r: &mut Reader<'_>, frame: u64) -> Result<u8, Rejection> {
             reason: Malformed::ModeMismatch,
         });
     }
-    if found == u64::from(MODE_SINGLE) {
-        Ok(MODE_SINGLE)
-    } else {
-        Err(Rejection::UnsupportedVersion {
+    match u8::try_from(found) {
+        Ok(mode @ (MODE_SINGLE | MODE_BATCH)) => Ok(mode),
+        _ => Err(Rejection::UnsupportedVersion {
             place: r.place(),
             found,
-        })
+        }),
     }
 }
 
@@ -456,6 +459,24 @@ impl EnvelopeDraft {
         )
     }
 
+    /// Signs several envelopes with one signature (protocol §12.5), in mode 2. Each can be verified,
+    /// and proved to anybody, without the others.
+    ///
+    /// # Errors
+    ///
+    /// As [`sign`](Self::sign), and [`Rejection::TooLarge`] for more than
+    /// [`BATCH_MAX`](super::limits::BATCH_MAX).
+    pub fn sign_together(
+        drafts: &[Self],
+        credential: &Credential,
+    ) -> Result<Vec<SignedEnvelope>, Rejection> {
+        let unsigned: Result<Vec<_>, _> = drafts
+            .iter()
+            .map(|draft| draft.encode_for_batch(credential))
+            .collect();
+        UnsignedEnvelope::sign_batch(unsigned?.iter(), credential.key())
+    }
+
     /// Signs under a leaf id and chain bytes given separately; audit batches name a certificate
     /// and carry no chain.
     pub(crate) fn sign_parts(
@@ -465,10 +486,30 @@ impl EnvelopeDraft {
         chain: &Bytes,
         key: &SigningKey,
     ) -> Result<SignedEnvelope, Rejection> {
+        let unsigned = self.encode_for(MODE_SINGLE, mesh, leaf, chain)?;
+        Ok(unsigned.sign(key))
+    }
+
+    /// Encodes the envelope for a credential, to be signed in a batch.
+    pub(crate) fn encode_for_batch(
+        &self,
+        credential: &Credential,
+    ) -> Result<UnsignedEnvelope, Rejection> {
+        let chain = credential.chain();
+        self.encode_for(MODE_BATCH, chain.mesh(), chain.leaf().id(), chain.bytes())
+    }
+
+    fn encode_for(
+        &self,
+        mode: u8,
+        mesh: MeshId,
+        leaf: ObjectId,
+        chain: &Bytes,
+    ) -> Result<UnsignedEnvelope, Rejection> {
         let prefix = self.content_prefix()?;
         let content_len = prefix.len() + self.payload.len();
         let claims = Claims {
-            mode: MODE_SINGLE,
+            mode,
             mesh,
             mid: self.mid,
             issued: self.issued,
@@ -487,23 +528,15 @@ impl EnvelopeDraft {
         let header = Bytes::from(claims.encode());
         check_header_len(header.len())?;
         // What a receiver would refuse is refused here, by the same code.
-        Claims::parse(&header, u64::from(MODE_SINGLE))?;
-        let signature = signing::sign(Tag::Envelope, &header, key);
-        let id = Tag::Envelope.digest(&header);
-
-        let room = MAGIC_ENVELOPE.len() + 24 + header.len() + SIGNATURE_LEN + chain.len();
-        let mut frame = Vec::with_capacity(room + content_len);
-        frame.extend_from_slice(&MAGIC_ENVELOPE);
-        frame.extend_from_slice(&[0x96, FRAME_VERSION as u8, MODE_SINGLE]);
-        wire::encode_into(&mut frame, bin(&header));
-        wire::encode_into(&mut frame, bin(&signature.0));
-        wire::encode_into(&mut frame, bin(chain));
-        push_bin_header(&mut frame, content_len);
-        frame.extend_from_slice(&prefix);
-        frame.extend_from_slice(&self.payload);
-        Ok(SignedEnvelope {
-            id,
-            bytes: frame.into(),
+        Claims::parse(&header, u64::from(mode))?;
+        Ok(UnsignedEnvelope {
+            mode,
+            mesh,
+            id: Tag::Envelope.digest(&header),
+            header,
+            chain: chain.clone(),
+            prefix,
+            payload: self.payload.clone(),
         })
     }
 
@@ -600,6 +633,93 @@ fn content_digest(prefix: &[u8], payload: &[u8]) -> ObjectId {
     ObjectId(hash.finalize().into())
 }
 
+/// How a frame says that its header is the sender's. Nothing has been checked.
+#[derive(Clone, Debug)]
+pub(crate) enum Auth {
+    /// A signature over the header.
+    Single(Signature),
+    /// A signature over a batch in which the header stands.
+    Batch(Box<BatchProof>),
+}
+
+impl Auth {
+    /// Reads what the frame's mode asks for. A mode that is unknown is told from the header, which
+    /// is decoded last.
+    fn read(r: &mut Reader<'_>, mode: u64) -> Result<Self, Rejection> {
+        if mode == u64::from(MODE_BATCH) {
+            return BatchProof::read(r).map(|proof| Self::Batch(Box::new(proof)));
+        }
+        r.bin_of()
+            .map(|signature| Self::Single(Signature(signature)))
+    }
+}
+
+/// An envelope that only lacks its signature.
+pub(crate) struct UnsignedEnvelope {
+    mode: u8,
+    mesh: MeshId,
+    id: ObjectId,
+    header: Bytes,
+    chain: Bytes,
+    prefix: Vec<u8>,
+    payload: Bytes,
+}
+
+impl UnsignedEnvelope {
+    /// The object id of the header: it is known before the signature.
+    pub(crate) fn id(&self) -> ObjectId {
+        self.id
+    }
+
+    /// Length of the content in bytes.
+    pub(crate) fn content_len(&self) -> usize {
+        self.prefix.len() + self.payload.len()
+    }
+
+    fn sign(&self, key: &SigningKey) -> SignedEnvelope {
+        let signature = signing::sign(Tag::Envelope, &self.header, key);
+        self.frame(SIGNATURE_LEN, |frame| {
+            wire::encode_into(frame, bin(&signature.0));
+        })
+    }
+
+    /// Signs envelopes together, in their order. All were encoded for `key`, in one mesh.
+    pub(crate) fn sign_batch<'a>(
+        envelopes: impl Iterator<Item = &'a Self> + Clone,
+        key: &SigningKey,
+    ) -> Result<Vec<SignedEnvelope>, Rejection> {
+        let Some(mesh) = envelopes.clone().next().map(|envelope| envelope.mesh) else {
+            return Ok(Vec::new());
+        };
+        let headers = envelopes.clone().map(|envelope| &envelope.header[..]);
+        let batch = SignedBatch::sign(headers, mesh, key)?;
+        let sign = |(index, envelope): (usize, &Self)| {
+            envelope.frame(SignedBatch::PROOF_MAX, |frame| {
+                batch.write_proof(index, frame);
+            })
+        };
+        Ok(envelopes.enumerate().map(sign).collect())
+    }
+
+    fn frame(&self, auth_len: usize, write_auth: impl FnOnce(&mut Vec<u8>)) -> SignedEnvelope {
+        let content_len = self.content_len();
+        let room = MAGIC_ENVELOPE.len() + 24 + self.header.len() + auth_len + self.chain.len();
+        let mut frame = Vec::with_capacity(room + content_len);
+        frame.extend_from_slice(&MAGIC_ENVELOPE);
+        frame.extend_from_slice(&[0x96, FRAME_VERSION as u8, self.mode]);
+        wire::encode_into(&mut frame, bin(&self.header));
+        write_auth(&mut frame);
+        wire::encode_into(&mut frame, bin(&self.chain));
+        push_bin_header(&mut frame, content_len);
+        frame.extend_from_slice(&self.prefix);
+        frame.extend_from_slice(&self.payload);
+        SignedEnvelope {
+            id: self.id,
+            bytes: frame.into(),
+        }
+    }
+}
+
 /// An envelope ready for the bus. It prints as its id and length.
 ///
 /// Holding one tells you that its header is one that receivers can read; whether they accept it is
@@ -637,7 +757,7 @@ impl SignedEnvelope {
 pub struct UnverifiedEnvelope {
     pub(crate) claims: Claims,
     pub(crate) header: Bytes,
-    pub(crate) signature: Signature,
+    pub(crate) auth: Auth,
     pub(crate) chain: Bytes,
     pub(crate) content: Bytes,
 }
@@ -675,7 +795,7 @@ impl UnverifiedEnvelope {
         let mode = r.uint()?;
         let header = r.bin(frame.len())?;
         check_header_len(header.len())?;
-        let signature = Signature(r.bin_of()?);
+        let auth = Auth::read(&mut r, mode)?;
         let chain = chain::read_bytes(&mut r)?;
         let content = r.bin(frame.len())?;
         r.finish()?;
@@ -690,7 +810,7 @@ impl UnverifiedEnvelope {
         Ok(Self {
             claims,
             header,
-            signature,
+            auth,
             chain,
             content,
         })
@@ -704,6 +824,14 @@ impl UnverifiedEnvelope {
     /// The object id of the header.
     pub fn id(&self) -> ObjectId {
         Tag::Envelope.digest(&self.header)
+    }
+
+    /// The batch it says it was signed in, unless it was signed by itself.
+    pub fn batch(&self) -> Option<&BatchProof> {
+        match &self.auth {
+            Auth::Single(_) => None,
+            Auth::Batch(proof) => Some(proof),
+        }
     }
 
     /// The bytes of the chain that came with it.

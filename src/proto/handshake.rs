@@ -52,6 +52,7 @@ use super::limits::SESSION_TTL_MS;
 use super::limits::SESSIONS_MAX;
 use super::names::FRAME_VERSION;
 use super::names::MAGIC_HANDSHAKE;
+use super::names::MODE_BATCH;
 use super::names::MODE_SINGLE;
 use super::names::OBJECT_VERSION;
 use super::names::Tag;
@@ -82,7 +83,7 @@ pub use self::unverified::UnverifiedFrame;
 const PLACE: Place = Place::Handshake;
 
 /// Bits of the envelope modes a peer can read.
-const MODES: u8 = 1 << (MODE_SINGLE - 1);
+const MODES: u8 = 1 << (MODE_SINGLE - 1) | 1 << (MODE_BATCH - 1);
 
 /// The `<instance>` of a handshake subject: 8 random bytes that name one process of one identity
 /// (protocol §4.4).

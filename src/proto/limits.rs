@@ -10,6 +10,19 @@
 /// subjects of [`SUBJECT_MAX`] and the extensions, and keeps the signed bytes on the stack.
 pub const HEADER_MAX: usize = 2 * 1024;
 
+/// Most envelopes under one signature: a path of eight hashes, and an index of one byte.
+pub const BATCH_MAX: usize = 256;
+
+/// Most hashes in a path: the height of a tree of [`BATCH_MAX`] leaves.
+pub const BATCH_PATH_MAX: usize = 8;
+
+/// Largest body of a batch, in bytes: it has six fields of fixed size, 92 bytes at the most.
+pub const BATCH_BODY_MAX: usize = 128;
+
+/// Batches whose signature is remembered by a receiver. An entry is some 200 bytes, and one that
+/// is evicted costs one signature more.
+pub const BATCH_CACHE: usize = 4_096;
+
 /// Largest encoded chain, 8 KiB (§7.2): [`LINKS_MAX`] links of [`LINK_MAX`] bytes with their
 /// signatures and framing.
 pub const CHAIN_MAX: usize = 8 * 1024;
@@ -135,8 +148,8 @@ pub const ROLE_KEYS_MAX: usize = 16;
 /// Most rules in a policy (§10.1). Each decision reads all of them.
 pub const RULES_MAX: usize = 256;
 
-/// Bytes reserved in every message for the envelope: frame, header, a full chain and a signature
-/// (§3). `max_payload` as reported to applications is the server's limit less this.
+/// Bytes reserved in every message for the envelope: frame, header, a full chain, and a signature
+/// or the proof of a batch (§3). `max_payload` as reported to applications is the server's limit less this.
 pub const RESERVE: usize = 11_264;
 
 /// Bytes of a refused, unauthenticated message whose SHA-256 the audit keeps (§17.4).

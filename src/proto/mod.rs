@@ -39,6 +39,7 @@
 //!   trace.
 
 pub mod audit;
+pub mod batch;
 pub mod certificate;
 pub mod chain;
 pub mod delegation;

@@ -6,7 +6,7 @@
 //! | frame magic | `TMSH` envelope, `TMHS` handshake, `TMTS` trust-state file |
 //! | frame version | 1 |
 //! | object version | 1 |
-//! | envelope modes | 1 one signature; 2 reserved for Merkle batches; 3 reserved for session MACs |
+//! | envelope modes | 1 one signature; 2 one signature over a batch; 3 reserved for session MACs |
 //! | actions | PUB 1, SUB 2, REQ 4, SERVE 8, 16 reserved, DELEGATE 32 |
 //! | constraints | 1 queue groups, 2 recipient keys |
 //! | envelope extensions | 1 trust epochs, 2 traceparent, 3 hop count (critical) |
@@ -34,6 +34,8 @@ pub const FRAME_VERSION: u64 = 1;
 pub const OBJECT_VERSION: u64 = 1;
 /// Envelope mode 1: one signature over one header (protocol §19).
 pub const MODE_SINGLE: u8 = 1;
+/// Envelope mode 2: one signature over a batch of headers.
+pub const MODE_BATCH: u8 = 2;
 
 /// Envelope extension: registry, revocation and policy epochs the sender decided under, 24 bytes; a
 /// hint (protocol §12.4).
@@ -76,6 +78,8 @@ pub const INBOX: &str = "_INBOX";
 pub enum Tag {
     /// Envelope header.
     Envelope,
+    /// A batch of envelope headers.
+    Batch,
     /// Digest of an envelope's content.
     Content,
     /// Root grant: link 0 of a chain.
@@ -113,8 +117,9 @@ pub enum Tag {
 
 impl Tag {
     /// Every tag, for tests that try each against each.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Envelope,
+        Self::Batch,
         Self::Content,
         Self::RootGrant,
         Self::Delegation,
@@ -137,6 +142,7 @@ impl Tag {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Envelope => "envelope",
+            Self::Batch => "batch",
             Self::Content => "content",
             Self::RootGrant => "root-grant",
             Self::Delegation => "delegation",

@@ -276,6 +276,14 @@ impl Policy {
         rules.any(|rule| rule.limits.session && rule.matches(action, subject))
     }
 
+    /// Whether policy lets an envelope of this mode through, as far as its mode decides.
+    pub(crate) fn allows_mode(&self, action: Action, subject: &Subject, mode: u8) -> bool {
+        self.rules
+            .iter()
+            .filter(|rule| rule.effect == Effect::Allow && rule.matches(action, subject))
+            .all(|rule| rule.limits.allows_mode(mode))
+    }
+
     /// Decides a subscription. A deny rule that overlaps the pattern denies it as a whole: an
     /// overlap could deliver what is denied.
     pub(crate) fn permit_subscription(&self, pattern: &SubjectPattern) -> Result<(), Rejection> {
@@ -531,8 +539,12 @@ impl RuleLimits {
         modes: MODES_ALL,
     };
 
+    fn allows_mode(&self, mode: u8) -> bool {
+        self.modes & (1 << (mode - MODE_SINGLE)) != 0
+    }
+
     fn check(&self, request: &Request<'_>) -> Result<(), Rejection> {
-        if self.modes & (1 << (request.mode - MODE_SINGLE)) == 0 {
+        if !self.allows_mode(request.mode) {
             return denied(PolicyDenied::Mode);
         }
         if self

@@ -16,6 +16,8 @@ pub enum Place {
     Frame,
     /// The envelope header.
     Header,
+    /// The batch an envelope was signed in.
+    Batch,
     /// The content: application headers, granted chains, payload.
     Content,
     /// The chain as a whole.
@@ -54,6 +56,7 @@ impl fmt::Display for Place {
         match self {
             Self::Frame => f.write_str("frame"),
             Self::Header => f.write_str("header"),
+            Self::Batch => f.write_str("batch"),
             Self::Content => f.write_str("content"),
             Self::Chain => f.write_str("chain"),
             Self::Hop(n) => write!(f, "link {n}"),
@@ -135,7 +138,7 @@ reasons! {
     }
     /// Why a key does not belong to whom it is used for.
     KeyMismatch {
-        OtherAgent = 1 "the certificate names another key",
+        OtherAgent = 1 "it names another key",
         OtherCertificate = 2 "the certificate is not the registered one",
     }
     /// How the subject or reply delivered differs from the one signed.

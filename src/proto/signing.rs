@@ -9,6 +9,8 @@ use std::fmt;
 use sha2::Digest as _;
 use sha2::Sha256;
 
+use super::batch::BatchClaims;
+use super::batch::Root;
 use super::identity::PublicKey;
 use super::identity::Signature;
 use super::identity::SigningKey;
@@ -102,6 +104,26 @@ impl<T> Authentic<T> {
             Ok(Self { claims })
         } else {
             Err(Rejection::BadSignature { place })
+        }
+    }
+
+    /// Takes claims from a batch whose signature was checked. `root` was computed from the bytes
+    /// the claims were decoded from.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection::BadSignature`], naming the batch, when it is not the root that was signed.
+    pub(crate) fn in_batch(
+        batch: &Authentic<BatchClaims>,
+        root: &Root,
+        claims: T,
+    ) -> Result<Self, Rejection> {
+        if batch.claims().has_root(root) {
+            Ok(Self { claims })
+        } else {
+            Err(Rejection::BadSignature {
+                place: Place::Batch,
+            })
         }
     }
 

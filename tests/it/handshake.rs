@@ -168,7 +168,7 @@ fn four_messages_make_one_session_with_the_same_id_and_end_on_both_sides() {
     let (initiator, hello) = pair.hello(1);
     assert_eq!(
         hello,
-        hello_of(&pair, &[1; 32], 1, 1),
+        hello_of(&pair, &[1; 32], 1, 3),
         "the test's own encoder agrees"
     );
     let challenge = pair.challenge(&responder, &hello).unwrap();
@@ -355,20 +355,25 @@ fn options_changed_in_transit_are_refused() {
     let mut responder = pair.responder();
     let (initiator, hello) = pair.hello(1);
 
-    let stripped = hello_of(&pair, &[1; 32], 1, 0);
-    let error = pair.challenge(&responder, &stripped).unwrap_err();
-    assert_eq!(error, failed(HandshakeFailed::Version));
+    for modes in [0, 4] {
+        let stripped = hello_of(&pair, &[1; 32], 1, modes);
+        let error = pair.challenge(&responder, &stripped).unwrap_err();
+        assert_eq!(error, failed(HandshakeFailed::Version));
+    }
     for version in [0, 2] {
-        let lowered = hello_of(&pair, &[1; 32], version, 1);
+        let lowered = hello_of(&pair, &[1; 32], version, 3);
         let error = pair.challenge(&responder, &lowered).unwrap_err();
         assert_eq!(error.class(), Class::UnsupportedVersion);
     }
 
-    // More modes than the initiator offered: the responder cannot tell, the initiator can.
-    let raised = hello_of(&pair, &[1; 32], 1, 3);
-    let challenge = pair.challenge(&responder, &raised).unwrap();
-    let error = initiator.answer(&challenge).unwrap_err();
-    assert_eq!(error, failed(HandshakeFailed::Transcript));
+    // More or fewer modes than the initiator offered: the responder cannot tell, the initiator can.
+    for modes in [1, 2, 7] {
+        let changed = hello_of(&pair, &[1; 32], 1, modes);
+        let challenge = pair.challenge(&responder, &changed).unwrap();
+        let error = initiator.answer(&challenge).unwrap_err();
+        assert_eq!(error, failed(HandshakeFailed::Transcript));
+    }
+    let raised = hello_of(&pair, &[1; 32], 1, 7);
 
     // A proof over another hello than the one challenged.
     let challenge = pair.challenge(&responder, &hello).unwrap();
@@ -402,7 +407,7 @@ fn a_nonce_of_wrong_length_all_zero_or_the_peers_own_is_refused() {
     let pair = Pair::new();
     let responder = pair.responder();
     for nonce in [&[0; 32][..], &[1; 31], &[1; 33], &[]] {
-        let hello = hello_of(&pair, nonce, 1, 1);
+        let hello = hello_of(&pair, nonce, 1, 3);
         let error = pair.challenge(&responder, &hello).unwrap_err();
         assert_eq!(
             error,

@@ -5,6 +5,7 @@
 mod forge;
 
 mod audit;
+mod batch;
 mod canonical;
 mod chain;
 mod classes;

@@ -272,6 +272,7 @@ fn limits_of_all_matching_rules_bind() {
         (r#", "min_score": 1"#, Class::TrustTooLow, 2101),
         (r#", "session": true"#, Class::PolicyDenied, 2005),
         (r#", "modes": [2]"#, Class::PolicyDenied, 2006),
+        (r#", "modes": [3]"#, Class::PolicyDenied, 2006),
     ] {
         let narrow = rule("narrow", "allow", r#""pub""#, "orders.>", limits);
         let mut stage = Stage::of(Mesh::new().policy(&policy(&[narrow, open()])));

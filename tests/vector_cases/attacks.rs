@@ -8,7 +8,12 @@ pub const ATTACKS: &[(&str, &str, &[&str])] = &[
     (
         "ID-2",
         "signed by a key that is not the leaf holder's",
-        &["chain/event-signed-by-*"],
+        &[
+            "chain/event-signed-by-*",
+            "batch/key-of-*",
+            "batch/message-of-another-signer",
+            "batch/signed-by-*",
+        ],
     ),
     (
         "ID-3",
@@ -67,17 +72,25 @@ pub const ATTACKS: &[(&str, &str, &[&str])] = &[
     (
         "EN-2",
         "no signature, or one of another form",
-        &["frame/signature-*", "frame/without-signature"],
+        &[
+            "frame/signature-*",
+            "frame/without-signature",
+            "batch/signature-of-*-bytes",
+        ],
     ),
     (
         "EN-3",
         "S + L, and R that is not canonical",
-        &["signature/s-*", "signature/r-*"],
+        &["signature/s-*", "signature/r-*", "batch/signature-s-plus-l"],
     ),
     (
         "EN-4",
         "contents exchanged",
-        &["content/exchanged", "content/other-payload"],
+        &[
+            "content/exchanged",
+            "content/other-payload",
+            "batch/content-*",
+        ],
     ),
     (
         "EN-5",
@@ -128,7 +141,11 @@ pub const ATTACKS: &[(&str, &str, &[&str])] = &[
         "another chain of the same agent",
         &["chain/leaf-of-another-chain", "chain/leaf-names-the-root"],
     ),
-    ("EN-14", "two different modes", &["frame/mode-*"]),
+    (
+        "EN-14",
+        "two different modes",
+        &["frame/mode-*", "batch/*=112", "batch/*-in-mode-*=103"],
+    ),
     (
         "CH-1",
         "an action or subject is added",
@@ -214,7 +231,12 @@ pub const ATTACKS: &[(&str, &str, &[&str])] = &[
     (
         "FR-1",
         "the same bytes twice",
-        &["fresh/event-twice", "fresh/request-twice"],
+        &[
+            "fresh/event-twice",
+            "fresh/request-twice",
+            "batch/twice",
+            "batch/again-*",
+        ],
     ),
     (
         "FR-2",

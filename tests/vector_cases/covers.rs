@@ -66,12 +66,16 @@ pub const COVERS: &[(&str, &[&str])] = &[
             "fresh/*-before-signature",
             "policy/first-rule-first",
             "policy/within-a-rule-mode-first",
+            "batch/order-*",
+            "batch/replayed-before-*",
+            "batch/audit-*-and-*",
         ],
     ),
     (
         "M-order-no-partial",
         &[
             "fresh/after-*",
+            "batch/after-*",
             "reply/after-a-forgery",
             "policy/rate-refused-*",
             "handshake/cookie-after-a-forgery",
@@ -92,7 +96,10 @@ pub const COVERS: &[(&str, &[&str])] = &[
         &["*/key-neutral", "*/key-order-*"],
     ),
     ("M-ed25519-key-torsion", &["*/key-mixed-order"]),
-    ("M-ed25519-s-range", &["signature/s-*"]),
+    (
+        "M-ed25519-s-range",
+        &["signature/s-*", "batch/signature-s-plus-l"],
+    ),
     (
         "M-ed25519-r-encoding",
         &[
@@ -111,6 +118,7 @@ pub const COVERS: &[(&str, &[&str])] = &[
         &[
             "signature/accepted",
             "signature/equation-*",
+            "batch/signature-times-cofactor",
             "signature/r-and-s-exchanged",
             "flips/*signature*=401",
         ],
@@ -119,6 +127,8 @@ pub const COVERS: &[(&str, &[&str])] = &[
         "M-tag-signature",
         &[
             "tags/*",
+            "batch/as-*",
+            "batch/signature-of-the-*",
             "root/signed-under-*",
             "files/*-signed-under-*",
             "files/policy-relabelled",
@@ -168,7 +178,9 @@ pub const COVERS: &[(&str, &[&str])] = &[
             "files/*-v-*=301",
             "handshake/*-v-*=301",
             "flips/*=301",
+            "batch/v-*=301",
             "order/header-version-and-mode",
+            "batch/order-version-and-index",
         ],
     ),
     (
@@ -584,6 +596,7 @@ pub const COVERS: &[(&str, &[&str])] = &[
         "M-permit-mode",
         &[
             "policy/modes-*",
+            "batch/modes-*",
             "policy/within-a-rule-mode-first",
             "order/mode-and-age",
         ],
@@ -612,7 +625,7 @@ pub const COVERS: &[(&str, &[&str])] = &[
             "reply/policy*",
         ],
     ),
-    ("M-rate-exceeded", &["policy/rate-*"]),
+    ("M-rate-exceeded", &["policy/rate-*", "batch/rate-*"]),
     (
         "M-rate-links",
         &[
@@ -669,7 +682,10 @@ pub const COVERS: &[(&str, &[&str])] = &[
     ("M-frame-header-size", &["header/of-20*-bytes"]),
     ("M-frame-content-length", &["*=116"]),
     ("M-header-mode-match", &["*=112"]),
-    ("M-header-mode", &["frame/mode-*=301"]),
+    (
+        "M-header-mode",
+        &["frame/mode-*=301", "frame/accepted", "batch/of-1-at-0"],
+    ),
     (
         "M-header-action",
         &["header/action-*=106", "flips/action-*"],
@@ -696,6 +712,7 @@ pub const COVERS: &[(&str, &[&str])] = &[
         "M-content-digest",
         &[
             "audit/other-content",
+            "batch/content-*",
             "content/*=401",
             "content/digest-tagged",
             "flips/content-payload-*",
@@ -749,6 +766,126 @@ pub const COVERS: &[(&str, &[&str])] = &[
         &["extension/unknown", "extension/unknown-highest"],
     ),
     (
+        "M-batch-body-size",
+        &["batch/body-of-*", "batch/*-of-256-bytes=201"],
+    ),
+    (
+        "M-batch-path-size",
+        &[
+            "batch/path-of-257-bytes",
+            "batch/path-of-9-hashes",
+            "batch/of-257-at-0",
+            "batch/of-256-at-0",
+            "batch/order-path-size-*",
+        ],
+    ),
+    (
+        "M-batch-count",
+        &[
+            "batch/n-*=106",
+            "batch/of-1-at-0",
+            "batch/of-256-at-*=allow",
+            "batch/order-n-and-root",
+        ],
+    ),
+    (
+        "M-batch-ext",
+        &["batch/ext-not-empty", "batch/order-extension-*"],
+    ),
+    (
+        "M-batch-index",
+        &[
+            "batch/of-*-at-*=106",
+            "batch/of-*-at-*=allow",
+            "batch/order-index-and-path",
+        ],
+    ),
+    (
+        "M-batch-path-length",
+        &[
+            "batch/path-*=105",
+            "batch/n-*=105",
+            "batch/last-joined-with-itself",
+            "batch/of-*-at-*=allow",
+            "batch/order-path-and-chain-size",
+            "batch/order-proof-and-header",
+            "batch/order-trailing-and-proof",
+        ],
+    ),
+    (
+        "M-batch-mesh",
+        &["batch/other-mesh", "batch/order-mesh-and-*"],
+    ),
+    (
+        "M-batch-key",
+        &["batch/*=701", "batch/order-*-and-key", "batch/order-key-*"],
+    ),
+    (
+        "M-batch-path",
+        &[
+            "batch/of-*-at-*=allow",
+            "batch/path-*=401",
+            "batch/index-*",
+            "batch/proof-of-another-index",
+            "batch/neighbour-*",
+            "batch/own-leaf-for-neighbour",
+            "batch/other-root",
+            "batch/leaf-for-root",
+            "batch/n-*=401",
+            "batch/n-*=allow",
+            "batch/*-of-another-batch",
+            "batch/header-changed",
+            "batch/met-path",
+            "batch/met-index",
+            "batch/met-root",
+            "batch/met-header-not-in-it",
+            "batch/order-path-and-content-form",
+        ],
+    ),
+    (
+        "M-batch-signature",
+        &[
+            "batch/as-*",
+            "batch/signed-by-*",
+            "batch/signature-*=401",
+            "batch/met-signature*",
+            "batch/met-body",
+            "batch/order-signature-*",
+        ],
+    ),
+    (
+        "M-batch-tree",
+        &[
+            "batch/leaf-*",
+            "batch/node-*",
+            "batch/last-joined-with-itself",
+            "batch/of-*-at-*=allow",
+        ],
+    ),
+    (
+        "M-batch-form",
+        &[
+            "batch/signature-in-mode-2",
+            "batch/proof-in-mode-*",
+            "frame/mode-2-*=103",
+        ],
+    ),
+    (
+        "M-batch-alone",
+        &[
+            "batch/mixed-*",
+            "batch/met-second",
+            "batch/met-all",
+            "batch/after-*",
+            "batch/rate-of-each",
+        ],
+    ),
+    ("M-batch-known", &["batch/met-*"]),
+    (
+        "M-batch-replay",
+        &["batch/*=1201", "batch/met-second", "batch/met-all"],
+    ),
+    (
         "M-verify-mesh",
         &[
             "header/other-mesh",
@@ -796,6 +933,7 @@ pub const COVERS: &[(&str, &[&str])] = &[
             "frame/signature-all-zero",
             "chain/event-signed-by-*",
             "chain/stolen-chain",
+            "batch/*=401",
             "tags/envelope-*",
             "flips/*=401",
             "reply/signed-by-another",
@@ -854,10 +992,17 @@ pub const COVERS: &[(&str, &[&str])] = &[
             "audit/last-instant",
         ],
     ),
-    ("M-replay-floor", &["fresh/floor-*", "order/floor-and-seen"]),
+    (
+        "M-replay-floor",
+        &[
+            "fresh/floor-*",
+            "order/floor-and-seen",
+            "batch/before-the-floor",
+        ],
+    ),
     ("M-replay-seen", &["*=1201", "fresh/again-*"]),
     ("M-replay-sender", &["fresh/same-mid-other-sender"]),
-    ("M-replay-refused", &["fresh/after-*"]),
+    ("M-replay-refused", &["fresh/after-*", "batch/after-*"]),
     (
         "M-hs-size",
         &[
@@ -958,8 +1103,13 @@ pub const COVERS: &[(&str, &[&str])] = &[
     ("M-audit-subject", &["audit/moved"]),
     (
         "M-audit-kind",
-        &["audit/*=1303", "order/audit-kind-and-chain"],
+        &[
+            "audit/*=1303",
+            "order/audit-kind-and-chain",
+            "batch/audit-kind-and-mode-2",
+        ],
     ),
+    ("M-audit-mode", &["batch/audit-*mode-*"]),
     (
         "M-audit-chain",
         &["audit/*=1405", "order/audit-chain-and-early"],

@@ -103,9 +103,9 @@ fn values(book: &mut Book) {
             Play::message(&event().edit(|l| l.frame_version = Value::Uint(version)))
         });
     }
-    for mode in [0, 2, 3] {
+    for mode in [0, 3, 4, 255, 1 << 32] {
         let name = format!("mode-{mode}-in-both-places");
-        let about = "Modes other than 1 are reserved, even when frame and header agree";
+        let about = "Modes other than 1 and 2 are not spoken, even when frame and header agree";
         book.case(&name, about, deny(UNSUPPORTED_VERSION), || {
             let letter = event().set(MODE, Value::Uint(mode));
             Play::message(&letter.edit(|l| l.frame_mode = Value::Uint(mode)))
@@ -120,6 +120,22 @@ fn values(book: &mut Book) {
             Play::message(&event().set(MODE, Value::Uint(mode)))
         });
     }
+    let about = "Mode 2 asks for the proof of a batch, and a signature is none";
+    let wrong = deny(MALFORMED_WRONG_TYPE);
+    book.case("mode-2-in-both-places", about, wrong, || {
+        let letter = event().set(MODE, Value::Uint(2));
+        Play::message(&letter.edit(|l| l.frame_mode = Value::Uint(2)))
+    });
+    book.case("mode-2-in-the-frame", about, wrong, || {
+        Play::message(&event().edit(|l| l.frame_mode = Value::Uint(2)))
+    });
+    let about = "The frame's mode is the header's mode";
+    book.case(
+        "mode-2-in-the-header",
+        about,
+        deny(MALFORMED_MODE_MISMATCH),
+        || Play::message(&event().set(MODE, Value::Uint(2))),
+    );
     for len in [0, 32, 63, 65, 128, 256] {
         let name = format!("signature-of-{len}-bytes");
         let about = "A signature is 64 bytes, no fewer and no more";

@@ -278,13 +278,16 @@ pub(super) fn hello(book: &mut Book) {
     let mut almost = [0; 32];
     almost[31] = 1;
     case("nonce-almost-zero", about, Allow, 6, bin(almost));
-    let about = "The initiator reads envelope mode 1, and may read more";
+    let about = "The initiator reads envelope mode 1 or 2, and may read more";
     let version = deny(HANDSHAKE_FAILED_VERSION);
     for (modes, claim) in [
         (0, version),
-        (2, version),
-        (254, version),
+        (4, version),
+        (252, version),
+        (1, Allow),
+        (2, Allow),
         (3, Allow),
+        (254, Allow),
         (255, Allow),
         (256, deny(MALFORMED_OUT_OF_RANGE)),
     ] {
@@ -337,7 +340,7 @@ pub(super) fn challenge(book: &mut Book) {
         let shake = Shake::new();
         let changed = shake
             .clone()
-            .edit(|s| s.hello = s.hello.with(&[7], Value::Uint(3)));
+            .edit(|s| s.hello = s.hello.with(&[7], Value::Uint(1)));
         shake.read(2, changed.frame(2))
     });
 }

@@ -33,7 +33,7 @@ pub(super) fn proof(book: &mut Book) {
         let challenge = shake.challenge().encode();
         shake
             .edit(|s| {
-                s.hello = s.hello.with(&[7], Value::Uint(3));
+                s.hello = s.hello.with(&[7], Value::Uint(1));
                 s.proof.push((vec![2], bin(challenge)));
             })
             .play(3)
@@ -47,7 +47,7 @@ pub(super) fn proof(book: &mut Book) {
     for (name, index, value, code) in [
         ("other-mesh", 1, bin([1; 16]), UNTRUSTED_ROOT_OTHER_MESH),
         ("for-another", 4, text("carol"), HANDSHAKE_FAILED_NOT_FOR_ME),
-        ("modes-2", 7, Value::Uint(2), HANDSHAKE_FAILED_VERSION),
+        ("modes-4", 7, Value::Uint(4), HANDSHAKE_FAILED_VERSION),
         ("nonce-zero", 6, bin([0; 32]), HANDSHAKE_FAILED_NONCE),
         (
             "nonce-of-the-challenge",
@@ -214,7 +214,7 @@ pub(super) fn cookies(book: &mut Book) {
         };
         shake
             .edit(|s| {
-                s.hello = s.hello.with(&[7], Value::Uint(3));
+                s.hello = s.hello.with(&[7], Value::Uint(1));
                 s.cookie = Some(bin(old));
             })
             .play(3)

@@ -13,6 +13,8 @@ mod attacks;
 mod attenuation;
 mod audit;
 mod audit_lines;
+mod batch;
+mod batch_parts;
 mod certificate;
 mod chain;
 mod content;
@@ -271,6 +273,7 @@ const THEMES: &[(&str, Theme)] = &[
     ("time", time::write),
     ("standing", standing::write),
     ("policy", policy::write),
+    ("batch", batch::write),
     ("order", order::write),
     ("root", root::write),
     ("certificate", certificate::write),

@@ -290,7 +290,7 @@ fn frames(book: &mut Book) {
     type Fault = (usize, Value);
     let mesh: Fault = (1, bin([1; 16]));
     let other: Fault = (4, text("carol"));
-    let modes: Fault = (7, Value::Uint(2));
+    let modes: Fault = (7, Value::Uint(4));
     let rows: [(&str, Claim, [Fault; 2]); 2] = [
         (
             "hello-mesh-and-not-for-me",

@@ -108,7 +108,7 @@ impl Shake {
             text(&r.who.name),
             bin(r.who.bytes().0),
             bin(NONCE_I),
-            Value::Uint(1),
+            Value::Uint(3),
             list([]),
         ]);
         Self {

@@ -77,7 +77,11 @@ fn modulo(bytes: &[u8]) -> [u8; 32] {
 ///
 /// Where the changed `R` is of small order, the secret number behind it is taken to be 0, so that
 /// the equation holds for whoever leaves that rule out.
-fn sign_with(who: &Party, message: &[u8], change: impl FnOnce([u8; 32]) -> [u8; 32]) -> [u8; 64] {
+pub(super) fn sign_with(
+    who: &Party,
+    message: &[u8],
+    change: impl FnOnce([u8; 32]) -> [u8; 32],
+) -> [u8; 64] {
     let secret = Sha512::digest(who.seed);
     let mut scalar = [0; 32];
     scalar.copy_from_slice(&secret[..32]);
@@ -101,7 +105,7 @@ fn sign_with(who: &Party, message: &[u8], change: impl FnOnce([u8; 32]) -> [u8; 
 }
 
 /// A point, and the point of order 2 added to it: both coordinates change their sign.
-fn turned(point: [u8; 32]) -> [u8; 32] {
+pub(super) fn turned(point: [u8; 32]) -> [u8; 32] {
     let mut p = [0xff; 32];
     (p[0], p[31]) = (0xed, 0x7f);
     let (mut y, sign) = (point, point[31] & 0x80);
@@ -120,7 +124,7 @@ fn signed(change: impl FnOnce([u8; 32]) -> [u8; 32]) -> Letter {
 }
 
 /// The signature with [`L`] added to its second half.
-fn above(signature: [u8; 64]) -> [u8; 64] {
+pub(super) fn above(signature: [u8; 64]) -> [u8; 64] {
     let mut s = [0; 32];
     s.copy_from_slice(&signature[32..]);
     let mut out = signature;

@@ -11,15 +11,20 @@ use super::asker::Asker;
 use super::asker::in_inbox_of;
 use super::asker::unexpected;
 use crate::proto::audit::HeaderFacts;
+use crate::proto::batch::BatchClaims;
+use crate::proto::batch::BatchProof;
 use crate::proto::chain::Anchors;
 use crate::proto::chain::Chain;
 use crate::proto::chain::LEAF_MISMATCH;
 use crate::proto::chain::VerifiedChain;
+use crate::proto::envelope::Auth;
 use crate::proto::envelope::Claims;
 use crate::proto::envelope::Content;
 use crate::proto::envelope::UnverifiedEnvelope;
 use crate::proto::identity::AgentId;
 use crate::proto::identity::KeyBytes;
+use crate::proto::identity::PublicKey;
+use crate::proto::limits::BATCH_CACHE;
 use crate::proto::limits::CHAIN_CACHE;
 use crate::proto::names::Tag;
 use crate::proto::policy::Permitted;
@@ -43,7 +48,11 @@ use crate::proto::trust::TrustState;
 #[derive(Debug)]
 pub(super) struct Checks {
     pub(super) skew: ClockSkew,
+    /// Chains whose signatures verified, by the id of their last link. One is met again only in the
+    /// very same bytes.
     chains: Cache<ObjectId, VerifiedChain>,
+    /// Batches whose signature verified, by body and signature.
+    batches: Cache<ObjectId, Authentic<BatchClaims>>,
 }
 
 /// What has been found out about a message by the time it is accepted or refused.
@@ -62,6 +71,7 @@ impl Checks {
         Self {
             skew,
             chains: Cache::new(CHAIN_CACHE),
+            batches: Cache::new(BATCH_CACHE),
         }
     }
 
@@ -90,7 +100,7 @@ impl Checks {
         asker.check_own(claims, scene, self.skew)?;
 
         let mut budget = Budget::message();
-        let known = self.find_chain(&envelope.chain)?;
+        let known = self.find_chain(&envelope.chain, &claims.leaf)?;
         let chain = known.chain();
         if chain.leaf().id() != claims.leaf {
             return Err(LEAF_MISMATCH.into());
@@ -119,21 +129,12 @@ impl Checks {
             ttl_ms: claims.ttl_ms,
         };
         asker.look_up(&sighting)?;
-        let (place, tag) = (Place::Header, Tag::Envelope);
-        budget.spend_signature(place)?;
         let sender = holders.leaf();
-        let authentic = Authentic::check(
-            tag,
-            &envelope.header,
-            claims.clone(),
-            sender.key(),
-            &envelope.signature,
-            place,
-        )?;
+        let authentic = self.authenticate(&envelope, sender.key(), &mut budget)?;
         found.authentic = true;
         if is_new {
             // Only chains that came with an authentic message are worth remembering.
-            self.chains.insert(chain.digest(), chain.clone());
+            self.chains.insert(claims.leaf, chain.clone());
         }
         let asker = Requester::of(&authentic, id, sender_key);
         let checked = || -> Result<Checked, Rejection> {
@@ -157,11 +158,55 @@ impl Checks {
         })
     }
 
-    fn find_chain(&self, bytes: &Bytes) -> Result<Known, Rejection> {
-        let digest = Chain::digest_of(bytes)?;
-        if let Some(chain) = self.chains.get(&digest) {
+    /// Checks that the sender's key signed the header, by itself or in a batch.
+    fn authenticate(
+        &self,
+        envelope: &UnverifiedEnvelope,
+        key: &PublicKey,
+        budget: &mut Budget,
+    ) -> Result<Authentic<Claims>, Rejection> {
+        let (header, claims) = (&envelope.header, envelope.claims.clone());
+        match &envelope.auth {
+            Auth::Single(signature) => {
+                let place = Place::Header;
+                budget.spend_signature(place)?;
+                Authentic::check(Tag::Envelope, header, claims, key, signature, place)
+            }
+            Auth::Batch(proof) => {
+                proof.check_signer(claims.mesh, &key.bytes())?;
+                // Before the signature: what does not stand in the batch costs none.
+                let root = proof.root_of(header)?;
+                let batch = self.find_batch(proof, key, budget)?;
+                Authentic::in_batch(&batch, &root, claims)
+            }
+        }
+    }
+
+    /// The batch of a proof, authentic. One met before skips its signature and nothing else.
+    fn find_batch(
+        &self,
+        proof: &BatchProof,
+        key: &PublicKey,
+        budget: &mut Budget,
+    ) -> Result<Authentic<BatchClaims>, Rejection> {
+        let digest = proof.digest();
+        if let Some(batch) = self.batches.get(&digest) {
+            return Ok(batch);
+        }
+        budget.spend_signature(Place::Batch)?;
+        let batch = proof.authenticate(key)?;
+        self.batches.insert(digest, batch.clone());
+        Ok(batch)
+    }
+
+    /// Comparing a kibibyte costs a hundredth of hashing it.
+    fn find_chain(&self, bytes: &Bytes, leaf: &ObjectId) -> Result<Known, Rejection> {
+        if let Some(chain) = self.chains.get(leaf)
+            && chain.bytes() == bytes
+        {
             return Ok(Known::Before(chain));
         }
+        let digest = Chain::digest_of(bytes)?;
         // A copy, so that a cached chain does not keep the message it came with alive.
         let bytes = Bytes::copy_from_slice(bytes);
         Chain::parse_with_digest(bytes, digest).map(|chain| Known::New(Box::new(chain)))

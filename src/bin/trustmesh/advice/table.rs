@@ -124,7 +124,7 @@ pub(super) const TABLE: &[Advice] = &[
         next: "trustmesh inspect OBJECT shows whose signature it is",
         reasons: &[(
             1,
-            "the place says whose: a link's issuer, the sender (header), the payload (content)",
+            "the place says whose: a link's issuer, the sender (header, batch), the payload (content)",
         )],
     },
     Advice {
@@ -154,11 +154,17 @@ pub(super) const TABLE: &[Advice] = &[
     Advice {
         class: Class::KeyMismatch,
         means: "A key is used for somebody it does not belong to.",
-        causes: &["a peer presents a certificate that is not its own, or not the registered one"],
+        causes: &[
+            "a peer presents a certificate that is not its own, or not the registered one",
+            "a message comes with a batch that somebody else signed",
+        ],
         remedies: &["trustmesh agent show ID       shows the registered key and certificate"],
         next: "trustmesh agent show ID shows the registered key",
         reasons: &[
-            (1, "the key is registered for another agent"),
+            (
+                1,
+                "the key is registered for another agent, or a batch is of another key than its message",
+            ),
             (
                 2,
                 "the certificate was replaced since: the peer has to load the newer one",

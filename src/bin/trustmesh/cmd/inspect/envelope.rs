@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use trustmesh::proto::audit::AuditReader;
+use trustmesh::proto::batch::BatchProof;
 use trustmesh::proto::chain::Chain;
 use trustmesh::proto::envelope::Claims;
 use trustmesh::proto::envelope::UnverifiedEnvelope;
@@ -29,8 +30,12 @@ pub fn envelope(frame: &Bytes, lens: &Lens) -> Sheet {
         Err(why) => return Sheet::unreadable("envelope", frame.len(), why),
     };
     let sheet = content(header(&parsed, lens), &parsed, lens);
-    if is_batch(&parsed) {
-        return batch(sheet, frame, &parsed, lens);
+    let sheet = match parsed.batch() {
+        Some(proof) => sheet.part("batch", batch(proof, lens)),
+        None => sheet,
+    };
+    if is_audit(&parsed) {
+        return audit(sheet, frame, &parsed, lens);
     }
     let sheet = sheet.part("chain", chain(parsed.chain(), lens));
     let Some(trust) = &lens.trust else {
@@ -103,6 +108,20 @@ fn header(parsed: &UnverifiedEnvelope, lens: &Lens) -> Sheet {
             extensions.epochs.map(|e| Cell::Text(format!("{e:?}"))),
         )
         .row("forwarded", Cell::Number(extensions.hops.into()))
+        .row("mode", Cell::Number(claims.mode.into()))
+}
+
+/// The batch that an envelope was signed in, and its place there.
+fn batch(proof: &BatchProof, lens: &Lens) -> Sheet {
+    let claims = proof.claims();
+    Sheet::new("batch")
+        .titled(format!("batch  {} of {}", proof.index() + 1, claims.size))
+        .row("key", lens.key(claims.key))
+        .row("size", Cell::Number(claims.size.into()))
+        .row("index", Cell::Number(proof.index() as u64))
+        .text("root", claims.root())
+        .row("path hashes", Cell::Number(proof.path_len() as u64))
+        .text("mesh", claims.mesh)
 }
 
 /// The last instant of an envelope still counts.
@@ -134,12 +153,12 @@ fn content(sheet: Sheet, parsed: &UnverifiedEnvelope, lens: &Lens) -> Sheet {
     }
 }
 
-fn is_batch(parsed: &UnverifiedEnvelope) -> bool {
+fn is_audit(parsed: &UnverifiedEnvelope) -> bool {
     parsed.chain()[..] == NO_CHAIN && parsed.claims().payload_type[..] == *PAYLOAD_AUDIT.as_bytes()
 }
 
 /// An audit batch: its certificate is its authority.
-fn batch(sheet: Sheet, frame: &Bytes, parsed: &UnverifiedEnvelope, lens: &Lens) -> Sheet {
+fn audit(sheet: Sheet, frame: &Bytes, parsed: &UnverifiedEnvelope, lens: &Lens) -> Sheet {
     let subject = parsed.claims().subject.as_str();
     let sheet = match parsed.content() {
         Ok(content) => sheet.part("records", records::lines(content.payload())),

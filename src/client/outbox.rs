@@ -1,0 +1,279 @@
+//! The outbox: a message is signed alone when there is time, and together with others when there
+//! is not.
+//!
+//! ```text
+//! nothing signed lately ──▶ sign alone, publish at once                    (mode 1)
+//! otherwise             ──▶ queue ──▶ at most 256, or what came within 200 µs
+//!                                     of the last signature ──▶ sign once  (mode 2)
+//! ```
+//!
+//! So an idle client has the latency of one signature, and sender and receivers gain the more there
+//! is to send. The order in which one task publishes is kept: while anything is queued, everything
+//! queues behind it. As with `async_nats`, that a message was taken means that it is queued; when
+//! the bus then refuses it, the next to publish is told.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+
+use super::task;
+use crate::bus::Bus;
+use crate::bus::Closed;
+use crate::bus::Outgoing;
+use crate::bus::PublishError;
+use crate::bus::PublishErrorKind;
+use crate::bus::Subject as BusSubject;
+use crate::proto::envelope::UnsignedEnvelope;
+use crate::proto::identity::SigningKey;
+use crate::proto::limits::BATCH_MAX;
+
+/// How long after a signature the next one waits for company. A receiver needs some 45 µs for a
+/// signature, so this leaves it three quarters of a core even when batches stay small.
+const INTERVAL: Duration = Duration::from_micros(200);
+
+/// Messages that wait to be signed, as many as `async_nats` itself queues; a publisher that is
+/// faster waits.
+const QUEUE: usize = 2_048;
+
+/// Content of a batch, in bytes, beyond which it is signed: large messages gain nothing by company,
+/// and a batch is in memory twice.
+const BATCH_BYTES: usize = 1024 * 1024;
+
+/// A message on its way out.
+pub(crate) enum Post {
+    /// Signed.
+    Signed(Outgoing),
+    /// To be signed with others.
+    Unsigned(Unsigned),
+}
+
+/// A message that only lacks its signature.
+pub(crate) struct Unsigned {
+    pub(crate) envelope: UnsignedEnvelope,
+    pub(crate) subject: BusSubject,
+    pub(crate) reply: Option<BusSubject>,
+}
+
+#[expect(clippy::large_enum_variant, reason = "nearly every item is a message")]
+enum Item {
+    Post(Post),
+    Flush(oneshot::Sender<()>),
+}
+
+/// Where messages wait. Those that wait when it is dropped are still sent.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    queue: mpsc::Sender<Item>,
+    pace: Arc<Pace>,
+    bus: Arc<dyn Bus>,
+}
+
+/// What publishers and the writer know of each other.
+#[derive(Debug)]
+struct Pace {
+    started: Instant,
+    /// When something was signed last, in microseconds since the start; 0 for never.
+    signed: AtomicU64,
+    /// Messages queued and not yet handed to the bus.
+    waiting: AtomicUsize,
+    /// The bus refused a queued message.
+    refused: AtomicBool,
+    /// The client is drained: nothing is taken any more.
+    closed: AtomicBool,
+}
+
+impl Pace {
+    fn note_signature(&self) {
+        let micros = self.started.elapsed().as_micros();
+        let micros = u64::try_from(micros).unwrap_or(u64::MAX).max(1);
+        self.signed.store(micros, Ordering::Relaxed);
+    }
+
+    /// How long ago something was signed, when that is less than the interval.
+    fn since_signature(&self) -> Option<Duration> {
+        let signed = self.signed.load(Ordering::Relaxed);
+        let at = self.started + Duration::from_micros(signed);
+        let since = Instant::now().saturating_duration_since(at);
+        (signed > 0 && since < INTERVAL).then_some(since)
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) > 0
+    }
+}
+
+impl Outbox {
+    pub(crate) fn start(bus: Arc<dyn Bus>, key: Arc<SigningKey>) -> Self {
+        let (queue, items) = mpsc::channel(QUEUE);
+        let pace = Arc::new(Pace {
+            started: Instant::now(),
+            signed: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
+            refused: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+        });
+        let writer = Writer {
+            bus: bus.clone(),
+            key,
+            pace: pace.clone(),
+        };
+        task::spawn(writer.run(items));
+        Self { queue, pace, bus }
+    }
+
+    /// Whether the next message had better be signed with others.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.pace.is_waiting() || self.pace.since_signature().is_some()
+    }
+
+    /// Notes that a message was signed alone.
+    pub(crate) fn note_signature(&self) {
+        self.pace.note_signature();
+    }
+
+    /// Sends a message; `Ok` means queued. Cancelling sends nothing or all of it.
+    pub(crate) async fn send(&self, post: Post) -> Result<(), PublishError> {
+        let closed = || PublishError::with_source(PublishErrorKind::Send, Closed);
+        if self.pace.closed.load(Ordering::Relaxed) {
+            return Err(closed());
+        }
+        if self.pace.refused.swap(false, Ordering::Relaxed) {
+            let source = "the bus did not take a message that was queued before";
+            return Err(PublishError::with_source(PublishErrorKind::Send, source));
+        }
+        let post = match post {
+            Post::Signed(outgoing) if !self.pace.is_waiting() => {
+                return self.bus.publish(outgoing).await;
+            }
+            post => post,
+        };
+        let place = self.queue.reserve().await.map_err(|_| closed())?;
+        self.pace.waiting.fetch_add(1, Ordering::AcqRel);
+        place.send(Item::Post(post));
+        Ok(())
+    }
+
+    /// Takes nothing more, and waits until what was taken was handed to the bus.
+    pub(crate) async fn close(&self) {
+        self.pace.closed.store(true, Ordering::Relaxed);
+        self.flush().await;
+    }
+
+    /// Waits until everything queued so far was handed to the bus.
+    pub(crate) async fn flush(&self) {
+        let (done, flushed) = oneshot::channel();
+        if self.queue.send(Item::Flush(done)).await.is_ok() {
+            // The writer answers or is gone; either way there is nothing more to wait for.
+            let _ = flushed.await;
+        }
+    }
+}
+
+/// The task that signs and sends.
+struct Writer {
+    bus: Arc<dyn Bus>,
+    key: Arc<SigningKey>,
+    pace: Arc<Pace>,
+}
+
+impl Writer {
+    async fn run(self, mut queue: mpsc::Receiver<Item>) {
+        let mut items = Vec::with_capacity(BATCH_MAX);
+        let mut together = Vec::with_capacity(BATCH_MAX);
+        let mut bytes = 0;
+        while queue.recv_many(&mut items, BATCH_MAX).await > 0 {
+            self.gather(&mut queue, &mut items).await;
+            for item in items.drain(..) {
+                match item {
+                    Item::Post(Post::Unsigned(unsigned)) => {
+                        bytes += unsigned.envelope.content_len();
+                        together.push(unsigned);
+                        if bytes >= BATCH_BYTES {
+                            bytes = 0;
+                            self.sign(&mut together).await;
+                        }
+                    }
+                    Item::Post(Post::Signed(outgoing)) => {
+                        self.sign(&mut together).await;
+                        self.publish(outgoing).await;
+                    }
+                    Item::Flush(done) => {
+                        self.sign(&mut together).await;
+                        // Whoever asked may have stopped waiting.
+                        let _ = done.send(());
+                    }
+                }
+            }
+            bytes = 0;
+            self.sign(&mut together).await;
+        }
+    }
+
+    /// Lets more messages come until the interval is over. It yields instead of sleeping, because
+    /// timers have a granularity of a millisecond.
+    async fn gather(&self, queue: &mut mpsc::Receiver<Item>, items: &mut Vec<Item>) {
+        let is_awaited = |items: &[Item]| matches!(items.last(), Some(Item::Flush(_)));
+        while items.len() < BATCH_MAX && !is_awaited(items) && self.pace.since_signature().is_some()
+        {
+            match queue.try_recv() {
+                Ok(item) => items.push(item),
+                Err(mpsc::error::TryRecvError::Empty) => tokio::task::yield_now().await,
+                Err(mpsc::error::TryRecvError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Signs messages with one signature, and publishes them in their order.
+    async fn sign(&self, together: &mut Vec<Unsigned>) {
+        if together.is_empty() {
+            return;
+        }
+        let envelopes = together.iter().map(|unsigned| &unsigned.envelope);
+        let signed = UnsignedEnvelope::sign_batch(envelopes, &self.key);
+        self.pace.note_signature();
+        let signed = match signed {
+            Ok(signed) => signed,
+            Err(rejection) => {
+                // A batch is never larger than it may be, so this is a fault of ours.
+                tracing::error!(%rejection, "messages could not be signed");
+                self.refuse(together.len());
+                together.clear();
+                return;
+            }
+        };
+        for (unsigned, envelope) in together.drain(..).zip(signed) {
+            let (subject, reply) = (unsigned.subject, unsigned.reply);
+            self.publish(Outgoing {
+                subject,
+                reply,
+                headers: None,
+                payload: envelope.into_bytes(),
+            })
+            .await;
+        }
+    }
+
+    async fn publish(&self, outgoing: Outgoing) {
+        match self.bus.publish(outgoing).await {
+            Ok(()) => {
+                self.pace.waiting.fetch_sub(1, Ordering::AcqRel);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the bus did not take a queued message");
+                self.refuse(1);
+            }
+        }
+    }
+
+    fn refuse(&self, count: usize) {
+        self.pace.refused.store(true, Ordering::Relaxed);
+        self.pace.waiting.fetch_sub(count, Ordering::AcqRel);
+    }
+}
