@@ -39,7 +39,7 @@ const SIZES: [usize; 2] = [16, 256];
 
 /// Messages on their way at once when throughput is measured. None is dropped: a subscription
 /// holds far more.
-const WINDOW: usize = 256;
+const WINDOWS: [usize; 2] = [256, 2_048];
 
 /// Whatever takes this long does not happen any more.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -70,7 +70,7 @@ fn run() -> Result<(), Error> {
         Plan {
             rounds: 15,
             requests: 400,
-            messages: 6_000,
+            messages: 20_000,
         }
     };
     runtime.block_on(compare(&stages, plan))?;
@@ -124,19 +124,30 @@ async fn compare(stages: &[Stage], plan: Plan) -> Result<(), Error> {
         println!("signing and verifying add {added:.1} µs at p50; the bar is 250");
     }
     println!("\npublish to verified handler, 256 bytes, {rounds} rounds of {messages}, in 1/s");
-    for stage in stages {
-        let mut rates = Vec::new();
+    for window in WINDOWS {
+        println!("{window} on their way");
+        let mut rates: Vec<Vec<f64>> = stages.iter().map(|_| Vec::new()).collect();
         for _ in 0..rounds {
-            let spent = stage.flow(messages, 256).await?;
-            rates.push(messages as f64 / spent.as_secs_f64());
+            for (stage, rates) in stages.iter().zip(&mut rates) {
+                let spent = stage.flow(messages, 256, window).await?;
+                rates.push(messages as f64 / spent.as_secs_f64());
+            }
         }
-        rates.sort_by(f64::total_cmp);
-        let (least, most) = (rates[0], rates[rates.len() - 1]);
-        println!(
-            "{:<20} {:>9.0} ({least:.0}–{most:.0})",
-            stage.name,
-            rates[rates.len() / 2],
-        );
+        for rates in &mut rates {
+            rates.sort_by(f64::total_cmp);
+        }
+        let median = |rates: &[f64]| rates[rates.len() / 2];
+        let plain = median(&rates[0]);
+        for (stage, rates) in stages.iter().zip(&rates) {
+            let (least, most) = (rates[0], rates[rates.len() - 1]);
+            println!(
+                "{:<20} {:>9.0} {:>22}  {:>6.2}",
+                stage.name,
+                median(rates),
+                format!("({least:.0}–{most:.0})"),
+                median(rates) / plain,
+            );
+        }
     }
     println!();
     Ok(())
@@ -161,7 +172,7 @@ fn measure(criterion: &mut Criterion, runtime: &Runtime, stages: &[Stage]) {
     for stage in stages {
         group.bench_function(BenchmarkId::new(stage.name, 256), |bencher| {
             bencher.to_async(runtime).iter_custom(async |count| {
-                let spent = stage.flow(count as usize, 256).await;
+                let spent = stage.flow(count as usize, 256, WINDOWS[0]).await;
                 spent.expect("messages arrive")
             });
         });
@@ -295,16 +306,16 @@ impl Stage {
     }
 
     /// How long `count` messages take from the first publish to the last handler.
-    async fn flow(&self, count: usize, size: usize) -> Result<Duration, Error> {
+    async fn flow(&self, count: usize, size: usize, window: usize) -> Result<Duration, Error> {
         let payloads: Vec<Bytes> = (0..count).map(|number| distinct(number, size)).collect();
         let start = Instant::now();
         for (number, payload) in payloads.into_iter().enumerate() {
-            if number >= WINDOW {
+            if number >= window {
                 self.returned(1).await?;
             }
             self.publish(payload).await?;
         }
-        self.returned(count.min(WINDOW)).await?;
+        self.returned(count.min(window)).await?;
         Ok(start.elapsed())
     }
 
