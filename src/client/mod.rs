@@ -259,7 +259,7 @@ impl Client {
     /// received before, the message is the answer to it; a request can be answered until 10 minutes
     /// after it was issued, and of those received the last 65,536 (protocol §15.2).
     ///
-    /// While others are being sent, a message waits for at most 200 µs to be signed with them (protocol
+    /// While others are being sent, a message waits for some 150 µs to be signed with them (protocol
     /// §12.5). [`flush`](Self::flush) and [`drain`](Self::drain) wait for what is queued; what the
     /// bus then does not take is told to whoever publishes next.
     ///

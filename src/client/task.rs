@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use tokio::task::AbortHandle;
 use tokio::task::JoinHandle;
@@ -14,6 +15,13 @@ where
     F::Output: Send + 'static,
 {
     tokio::spawn(future)
+}
+
+/// Waits for less than the millisecond that the runtime's timers can tell, without spinning. A
+/// clock that is paused for a test does not run on meanwhile.
+pub(crate) async fn pause(time: Duration) {
+    // Nothing is lost when the runtime ends: so does whoever waits.
+    let _ = tokio::task::spawn_blocking(move || std::thread::sleep(time)).await;
 }
 
 /// Tasks that end when this value is dropped.
