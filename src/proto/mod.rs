@@ -12,7 +12,7 @@
 //! delegation → chain                one hop, all hops
 //! certificate revocation replay     who, not any more, not again
 //! policy root → trust               what the mesh says, as one snapshot
-//! envelope audit                    what travels, what is recorded
+//! batch envelope audit              what is signed together, what travels, what is recorded
 //! verify                            where all evidence meets
 //! handshake                         two peers, face to face
 //! ```

@@ -4,7 +4,9 @@
 //! the limits of **every** allow rule that matches. The order of rules therefore never matters: a
 //! broad rule and a narrow one both bind.
 
-use std::collections::HashMap;
+mod rates;
+mod source;
+
 use std::collections::HashSet;
 use std::fmt;
 
@@ -16,7 +18,6 @@ use super::identity::AgentId;
 use super::identity::KeyBytes;
 use super::limits::DELEGATION_TTL_MS;
 use super::limits::LIFETIME_MAX_MS;
-use super::limits::RATE_BUCKETS;
 use super::limits::ROOT_GRANT_TTL_MS;
 use super::limits::RULES_MAX;
 use super::limits::SUBJECT_MAX;
@@ -25,7 +26,6 @@ use super::names::MODE_SINGLE;
 use super::rejection::Blocked;
 use super::rejection::DepthExceeded;
 use super::rejection::Malformed;
-use super::rejection::Overloaded;
 use super::rejection::Place;
 use super::rejection::PolicyDenied;
 use super::rejection::Rejection;
@@ -35,13 +35,15 @@ use super::revocation::read_set;
 use super::scope::Action;
 use super::scope::Actions;
 use super::scope::checked_text;
-use super::signing::ObjectId;
 use super::subject::Subject;
 use super::subject::SubjectPattern;
-use super::time::Timestamp;
 use super::wire::Reader;
 use super::wire::bin;
 use super::wire::encode_into;
+
+pub use self::rates::RateLimiter;
+pub use self::source::InvalidPolicy;
+use self::source::Source;
 
 /// Longest rule name in bytes; it stands in audit events.
 const RULE_NAME_MAX: usize = 64;
@@ -615,348 +617,5 @@ impl Permitted {
     /// Whether a rule it rests on has a rate.
     pub(crate) fn is_rated(&self) -> bool {
         !self.rates.is_empty()
-    }
-}
-
-/// The rates of one receiver (protocol §10.5), debited to every link of a chain: splitting an
-/// allowance over children does not multiply it.
-///
-/// One serves all subscriptions of a receiver. The default holds nothing, so every allowance is
-/// full. It keeps at most [`RATE_BUCKETS`] buckets; beyond that a message that needs a new one is
-/// refused with [`Overloaded::Rates`].
-#[derive(Debug, Default)]
-pub struct RateLimiter {
-    buckets: HashMap<(String, ObjectId), Bucket>,
-    swept: Timestamp,
-}
-
-/// A token bucket in exact integers: a message costs `per_ms`, a millisecond earns `count`.
-#[derive(Clone, Copy, Debug)]
-struct Bucket {
-    level: u64,
-    rate: Rate,
-    at: Timestamp,
-}
-
-impl Bucket {
-    fn refilled(&self, rate: Rate, now: Timestamp) -> u64 {
-        let earned = now.since(self.at).saturating_mul(u64::from(rate.count));
-        self.level.saturating_add(earned).min(capacity(rate))
-    }
-}
-
-fn capacity(rate: Rate) -> u64 {
-    u64::from(rate.count) * u64::from(rate.per_ms)
-}
-
-impl RateLimiter {
-    /// Debits one message to every rated rule and every link, or to none.
-    pub(crate) fn reserve(
-        &mut self,
-        policy: &Policy,
-        permitted: &Permitted,
-        chain: &Chain,
-        now: Timestamp,
-    ) -> Result<(), Rejection> {
-        let debits = debits(policy, permitted, chain);
-        for (key, rate) in &debits {
-            let level = match self.buckets.get(key) {
-                Some(bucket) => bucket.refilled(*rate, now),
-                None => capacity(*rate),
-            };
-            if level < u64::from(rate.per_ms) {
-                return denied(PolicyDenied::Rate);
-            }
-        }
-        self.make_room(debits.len(), now)?;
-        for (key, rate) in debits {
-            let full = Bucket {
-                level: capacity(rate),
-                rate,
-                at: now,
-            };
-            let bucket = self.buckets.entry(key).or_insert(full);
-            let level = bucket.refilled(rate, now) - u64::from(rate.per_ms);
-            *bucket = Bucket {
-                level,
-                rate,
-                at: now,
-            };
-        }
-        Ok(())
-    }
-
-    /// Gives back what a message took that was a replay after all.
-    pub(crate) fn release(&mut self, policy: &Policy, permitted: &Permitted, chain: &Chain) {
-        for (key, rate) in debits(policy, permitted, chain) {
-            if let Some(bucket) = self.buckets.get_mut(&key) {
-                bucket.level = (bucket.level + u64::from(rate.per_ms)).min(capacity(rate));
-            }
-        }
-    }
-
-    /// A full bucket says nothing and can be forgotten; one that is not full never is.
-    fn make_room(&mut self, wanted: usize, now: Timestamp) -> Result<(), Rejection> {
-        if self.buckets.len() + wanted <= RATE_BUCKETS {
-            return Ok(());
-        }
-        if now.since(self.swept) >= 1_000 {
-            self.swept = now;
-            self.buckets
-                .retain(|_, b| b.refilled(b.rate, now) < capacity(b.rate));
-        }
-        if self.buckets.len() + wanted <= RATE_BUCKETS {
-            Ok(())
-        } else {
-            Err(Rejection::Overloaded {
-                reason: Overloaded::Rates,
-            })
-        }
-    }
-}
-
-fn debits(
-    policy: &Policy,
-    permitted: &Permitted,
-    chain: &Chain,
-) -> Vec<((String, ObjectId), Rate)> {
-    let rated = permitted
-        .rates
-        .iter()
-        .filter_map(|index| policy.rules.get(*index));
-    rated
-        .filter_map(|rule| rule.limits.rate.map(|rate| (rule, rate)))
-        .flat_map(|(rule, rate)| {
-            chain
-                .links()
-                .iter()
-                .map(move |link| ((rule.name.clone(), link.id()), rate))
-        })
-        .collect()
-}
-
-/// Why text is no policy. Except for [`Form`](Self::Form), [`Ceiling`](Self::Ceiling) and
-/// [`TooMany`](Self::TooMany) it names the rule or the word at fault.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum InvalidPolicy {
-    /// Not JSON of the documented form, or with unknown keys.
-    #[error("policy: {0}")]
-    Form(String),
-    /// No action of that name.
-    #[error("policy rule {rule:?}: no action {action:?} (pub, sub, req, serve, delegate)")]
-    Action {
-        /// The rule.
-        rule: String,
-        /// The word.
-        action: String,
-    },
-    /// No subject pattern.
-    #[error("policy rule {rule:?}: {subjects:?} is no subject pattern")]
-    Subjects {
-        /// The rule.
-        rule: String,
-        /// The word.
-        subjects: String,
-    },
-    /// No agent id or key.
-    #[error("policy: {0:?} is neither an agent id nor a key")]
-    Agent(String),
-    /// An unusable name, or one given twice.
-    #[error("policy rule {0:?}: a name is 1 to 64 bytes and unique")]
-    Name(String),
-    /// A deny rule with limits.
-    #[error("policy rule {0:?}: a deny rule has no limits")]
-    LimitedDeny(String),
-    /// A limit out of range, or a rule without actions.
-    #[error("policy rule {0:?}: a limit is out of range")]
-    Range(String),
-    /// A ceiling out of range: see [`Ceilings`].
-    #[error("policy: a ttl ceiling is out of range")]
-    Ceiling,
-    /// More than [`RULES_MAX`] rules.
-    #[error("policy: more than 256 rules")]
-    TooMany,
-}
-
-/// The JSON form.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Source {
-    #[serde(default)]
-    ttl: Ceilings,
-    #[serde(default)]
-    blocked: Names,
-    allowed: Option<Names>,
-    rules: Vec<RuleSource>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Names {
-    agents: Vec<String>,
-    keys: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RuleSource {
-    name: String,
-    effect: Effect,
-    actions: Vec<String>,
-    subjects: String,
-    max_age_ms: Option<u32>,
-    max_depth: Option<u8>,
-    rate: Option<Rate>,
-    min_score: Option<u16>,
-    #[serde(default)]
-    session: bool,
-    modes: Option<Vec<u8>>,
-}
-
-impl Source {
-    fn compile(self) -> Result<Policy, InvalidPolicy> {
-        if self.rules.len() > RULES_MAX {
-            return Err(InvalidPolicy::TooMany);
-        }
-        if !self.ttl.are_sound() {
-            return Err(InvalidPolicy::Ceiling);
-        }
-        let mut names = HashSet::new();
-        let mut rules = Vec::with_capacity(self.rules.len());
-        for source in self.rules {
-            if !names.insert(source.name.clone()) {
-                return Err(InvalidPolicy::Name(source.name));
-            }
-            rules.push(source.compile()?);
-        }
-        let allowed = self.allowed.map(Names::compile).transpose()?;
-        Ok(Policy {
-            ttl: self.ttl,
-            blocked: self.blocked.compile()?,
-            allowed,
-            rules,
-        })
-    }
-}
-
-impl Names {
-    fn compile(self) -> Result<Agents, InvalidPolicy> {
-        let mut agents = Agents::default();
-        for text in self.agents {
-            let id = AgentId::parse(&text).map_err(|_| InvalidPolicy::Agent(text))?;
-            agents.ids.insert(id);
-        }
-        for text in self.keys {
-            let key = KeyBytes::from_hex(&text).map_err(|_| InvalidPolicy::Agent(text))?;
-            agents.keys.insert(key);
-        }
-        Ok(agents)
-    }
-}
-
-impl RuleSource {
-    fn compile(self) -> Result<Rule, InvalidPolicy> {
-        let mut actions = Actions::default();
-        for action in self.actions {
-            let Some(known) = Action::from_name(&action) else {
-                return Err(InvalidPolicy::Action {
-                    rule: self.name,
-                    action,
-                });
-            };
-            actions = actions.with(known);
-        }
-        if actions.bits() == 0 {
-            return Err(InvalidPolicy::Range(self.name));
-        }
-        let Ok(subjects) = SubjectPattern::parse(&self.subjects) else {
-            return Err(InvalidPolicy::Subjects {
-                rule: self.name,
-                subjects: self.subjects,
-            });
-        };
-        let modes = match self.modes {
-            None => MODES_ALL,
-            Some(list) if list.iter().all(|mode| (1..=3).contains(mode)) => {
-                list.iter().fold(0, |bits, mode| bits | 1 << (mode - 1))
-            }
-            Some(_) => return Err(InvalidPolicy::Range(self.name)),
-        };
-        let limits = RuleLimits {
-            max_age_ms: self.max_age_ms,
-            max_depth: self.max_depth,
-            rate: self.rate,
-            min_score: self.min_score,
-            session: self.session,
-            modes,
-        };
-        let rule = Rule {
-            name: self.name,
-            effect: self.effect,
-            actions,
-            subjects,
-            limits,
-        };
-        rule.check()?;
-        Ok(rule)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::delegation::LinkDraft;
-    use super::super::identity::SigningKey;
-    use super::super::replay::MessageId;
-    use super::super::scope::Scope;
-    use super::super::signing::MeshId;
-    use super::super::time::Validity;
-    use super::*;
-
-    fn chain(nonce: u8) -> Chain {
-        let [issuer, holder] = [1, 2].map(|seed| SigningKey::from_seed(&[seed; 32]).unwrap());
-        let window = Validity::new(Timestamp::from_millis(0), Timestamp::from_millis(1_000));
-        let draft = LinkDraft {
-            holder: holder.public().bytes(),
-            validity: window.unwrap(),
-            remaining: 0,
-            scope: Scope::default(),
-            nonce: [nonce; 16],
-        };
-        Chain::root_grant(MeshId([0; 16]), &draft, &issuer).unwrap()
-    }
-
-    /// A memory full of buckets that are not full refuses what needs new ones, and forgets none.
-    #[test]
-    fn a_full_rate_memory_refuses_and_forgets_no_bucket_in_use() {
-        let policy = Policy::from_json(
-            r#"{ "rules": [ { "name": "r", "effect": "allow", "actions": ["pub"],
-                 "subjects": ">", "rate": { "count": 2, "per_ms": 10000 } } ] }"#,
-        )
-        .unwrap();
-        let permitted = Permitted {
-            mid: MessageId([0; 16]),
-            rates: vec![0],
-        };
-        let (known, new) = (chain(1), chain(2));
-        let now = Timestamp::from_millis(100_000);
-        let mut rates = RateLimiter::default();
-        rates.reserve(&policy, &permitted, &known, now).unwrap();
-        let used = *rates.buckets.values().next().unwrap();
-        for number in 1..RATE_BUCKETS as u64 {
-            let mut id = [0; 32];
-            id[..8].copy_from_slice(&number.to_be_bytes());
-            rates.buckets.insert(("r".to_owned(), ObjectId(id)), used);
-        }
-        let full = Rejection::Overloaded {
-            reason: Overloaded::Rates,
-        };
-        let refused = rates.reserve(&policy, &permitted, &new, now);
-        assert_eq!(refused, Err(full));
-        assert_eq!(rates.buckets.len(), RATE_BUCKETS);
-        // Full again after `per_ms / count`, the buckets say nothing and make room.
-        let later = now.plus(5_000);
-        rates.reserve(&policy, &permitted, &new, later).unwrap();
-        assert_eq!(rates.buckets.len(), 1);
     }
 }
