@@ -26,13 +26,15 @@ type Outcome = Result<Vec<(&'static str, Json)>, Rejection>;
 /// A trust state, or why its files make none.
 type State = Result<Arc<TrustState>, Rejection>;
 
-/// Whether this software decides a case as it must be decided.
+/// How this software decides a case.
 #[derive(Debug)]
-pub enum Agreement {
-    /// It does.
-    Agreed,
-    /// It does not, and how.
-    Disagreed(String),
+pub struct Played {
+    /// Whether the last input is allowed, or the tables hold.
+    pub allowed: bool,
+    /// Why it is refused.
+    pub rejection: Option<Rejection>,
+    /// How that differs from what must become of the case; `None` when it agrees.
+    pub disagreement: Option<String>,
 }
 
 /// The states that cases are decided in, read once.
@@ -43,7 +45,7 @@ pub struct World {
 
 impl World {
     /// Decides the case in a file.
-    pub fn check(&mut self, path: &Path) -> Result<Agreement, Unusable> {
+    pub fn check(&mut self, path: &Path) -> Result<Played, Unusable> {
         let case = read(path)?;
         let case = Fields::new(&case)?;
         let states = self.states_of(path, &case)?;

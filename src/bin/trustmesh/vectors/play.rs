@@ -7,31 +7,42 @@ use trustmesh::proto::rejection::Rejection;
 use trustmesh::proto::subject::Subject;
 use trustmesh::proto::subject::SubjectPattern;
 
-use super::Agreement;
 use super::Outcome;
+use super::Played;
 use super::States;
 use super::fields::Fields;
 use super::fields::Unusable;
 use super::receiver::Receiver;
 
 /// Decides a case and what comes before it.
-pub fn check(case: &Fields<'_>, states: &States) -> Result<Agreement, Unusable> {
+pub fn check(case: &Fields<'_>, states: &States) -> Result<Played, Unusable> {
     let kind = case.text("kind")?;
     if kind == "subjects" {
-        return Ok(tables(case)?.map_or(Agreement::Agreed, Agreement::Disagreed));
+        let disagreement = tables(case)?;
+        return Ok(Played {
+            allowed: disagreement.is_none(),
+            rejection: None,
+            disagreement,
+        });
     }
+    let mut early = None;
     let mut receiver = Receiver::new(kind, case, states)?;
     for (index, earlier) in case.list("preceded_by")?.iter().enumerate() {
         let input = Fields::new(earlier)?;
         let outcome = receiver.decide(&input)?;
-        if let Some(fault) = disagreement(&input.object("expect")?, &outcome)? {
-            let place = format!("input {} before the last: {fault}", index + 1);
-            return Ok(Agreement::Disagreed(place));
+        if let Some(fault) = disagreement(&input.object("expect")?, &outcome)?
+            && early.is_none()
+        {
+            early = Some(format!("input {} of those before: {fault}", index + 1));
         }
     }
     let outcome = receiver.decide(case)?;
-    let fault = disagreement(&case.object("expect")?, &outcome)?;
-    Ok(fault.map_or(Agreement::Agreed, Agreement::Disagreed))
+    let last = disagreement(&case.object("expect")?, &outcome)?;
+    Ok(Played {
+        allowed: outcome.is_ok(),
+        rejection: outcome.err(),
+        disagreement: early.or(last),
+    })
 }
 
 /// How an outcome differs from what is expected, if it does.

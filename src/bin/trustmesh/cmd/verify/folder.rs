@@ -16,7 +16,6 @@ use crate::output::Output;
 use crate::output::styled;
 use crate::output::table;
 use crate::text::visible;
-use crate::vectors::Agreement;
 use crate::vectors::World;
 
 /// The folder of the states, which are no cases.
@@ -31,10 +30,14 @@ struct Tally {
     unusable: usize,
 }
 
-/// One case, for programs.
-#[derive(Serialize)]
+/// One case, for programs: how it was decided, and whether it had to be.
+#[derive(Default, Serialize)]
 struct Line<'a> {
-    case: String,
+    verdict: Option<&'static str>,
+    class: Option<&'static str>,
+    code: Option<u16>,
+    hop: Option<u8>,
+    case: &'a str,
     agreed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     disagreement: Option<&'a str>,
@@ -95,27 +98,33 @@ fn play(world: &mut World, file: &Path, name: &str, output: &Output) -> anyhow::
         ..Tally::default()
     };
     let mut line = Line {
-        case: name.to_owned(),
-        agreed: false,
-        disagreement: None,
-        unusable: None,
+        case: name,
+        ..Line::default()
     };
-    match world.check(file) {
-        Ok(Agreement::Agreed) => {
-            tally.agreed = 1;
-            line.agreed = true;
-            output.object(&line)?;
-        }
-        Ok(Agreement::Disagreed(how)) => {
-            tally.disagreed = 1;
-            line.disagreement = Some(&how);
-            output.result(fault("disagreed", name, &how), &line)?;
-        }
+    let played = match world.check(file) {
+        Ok(played) => played,
         Err(why) => {
             tally.unusable = 1;
             let why = why.to_string();
             line.unusable = Some(&why);
             output.result(fault("unusable", name, &why), &line)?;
+            return Ok(tally);
+        }
+    };
+    line.verdict = Some(if played.allowed { "allow" } else { "deny" });
+    line.class = played.rejection.map(|rejection| rejection.class().name());
+    line.code = played.rejection.map(|rejection| rejection.code());
+    line.hop = played.rejection.and_then(|rejection| rejection.hop());
+    match &played.disagreement {
+        None => {
+            tally.agreed = 1;
+            line.agreed = true;
+            output.object(&line)?;
+        }
+        Some(how) => {
+            tally.disagreed = 1;
+            line.disagreement = Some(how);
+            output.result(fault("disagreed", name, how), &line)?;
         }
     }
     Ok(tally)
