@@ -37,6 +37,7 @@ use super::signing::Authentic;
 use super::signing::ObjectId;
 use super::time::ClockSkew;
 use super::time::Timestamp;
+use super::trust::Purpose;
 use super::trust::TrustState;
 
 /// Version of the record schema, `v` of every line (protocol §17.3).
@@ -672,12 +673,12 @@ fn open_batch(
         });
     }
     claims.check_time(now, skew)?;
-    trust.check_fresh(now, skew)?;
+    trust.check_fresh(now, skew, Purpose::Publish)?;
     let certificate = trust
         .certificate_with_id(&claims.leaf)
         .ok_or(Rejection::UnknownAgent { place })?;
     trust.check_standing(&certificate.claims().key, now, skew, place)?;
-    trust.revocations().check_agent(certificate, place)?;
+    trust.revocations().check_agent(certificate, now, place)?;
     let emitter = certificate.agent().clone();
     if delivered != audit_subject(prefix, &emitter) {
         return Err(Rejection::SubjectMismatch {

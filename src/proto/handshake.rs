@@ -71,6 +71,7 @@ use super::signing::MeshId;
 use super::signing::ObjectId;
 use super::time::ClockSkew;
 use super::time::Timestamp;
+use super::trust::Purpose;
 use super::trust::TrustState;
 use super::verify::Holders;
 use super::verify::Scene;
@@ -680,7 +681,7 @@ impl Signed {
             place: PLACE,
             reason,
         };
-        trust.check_fresh(now, skew)?;
+        trust.check_fresh(now, skew, Purpose::Request)?;
         let registered = trust.check_standing(key, now, skew, PLACE)?;
         if registered.agent() != peer {
             return Err(mismatch(KeyMismatch::OtherAgent));
@@ -689,7 +690,7 @@ impl Signed {
         if presented != registered.id() || certificate != registered.id() {
             return Err(mismatch(KeyMismatch::OtherCertificate));
         }
-        trust.revocations().check_agent(registered, PLACE)?;
+        trust.revocations().check_agent(registered, now, PLACE)?;
         let chain = Chain::parse(Bytes::copy_from_slice(&self.chain))?;
         if chain.leaf().id() != leaf {
             return Err(super::chain::LEAF_MISMATCH);
@@ -709,7 +710,7 @@ impl Signed {
         )?;
         let chain = chain.verify(&**trust, &mut Budget::message())?;
         let holders = Holders::look_up(&chain, trust, now, skew)?;
-        trust.revocations().check_chain(&chain, holders.iter())?;
+        trust.revocations().check_chain(&chain, holders.iter(), now)?;
         Ok(chain)
     }
 }

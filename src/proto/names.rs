@@ -11,9 +11,10 @@
 //! | constraints | 1 queue groups, 2 recipient keys |
 //! | envelope extensions | 1 trust epochs, 2 traceparent, 3 hop count (critical) |
 //! | link, certificate, handshake extensions | none |
-//! | trust-root extensions | 1 dev mesh (critical) |
+//! | trust-root extensions | 1 dev mesh (critical); 2 lineage (critical) |
+//! | trust-file extensions | of revocations 2 retirements (critical); of parts 16 shard (critical) |
 //! | roles of trust-root keys | 1 root, 2 issuer, 3 registrar, 4 revoker, 5 policy, 6 timestamp, 7 scores |
-//! | trust-file kinds | 1 trust root, 2 registry, 3 policy, 4 revocations, 5 scores |
+//! | trust-file kinds | 1 trust root, 2 registry, 3 policy, 4 revocations, 5 scores, 6 timestamp, 7 snapshot |
 //! | rejection codes | class × 100 + reason: [`Rejection`](super::rejection::Rejection) |
 //! | subjects | `<prefix>.audit.<id>`, `<prefix>.handshake.<id>.<instance>`; the prefix defaults to `trustmesh`, `/` in an id is written `~` |
 //! | inbox | `_INBOX.<U-nkey of the identity key>` |
@@ -47,6 +48,15 @@ pub const EXT_TRACEPARENT: u16 = 2;
 pub const EXT_HOPS: u16 = 3;
 /// Trust-root extension, critical: a mesh that trusts itself, for development (protocol §9.3).
 pub const EXT_DEV: u16 = 1;
+/// Trust-root extension, critical, of every root but the first: mesh and id of the root before, 48
+/// bytes (protocol §9.8).
+pub const EXT_LINEAGE: u16 = 2;
+/// Trust-file extension, critical, of every part of a served trust state: its index and how many
+/// there are, 4 bytes (protocol §9.9).
+pub const EXT_SHARD: u16 = 16;
+/// Extension of revocations, critical: keys with the instants from which they count as revoked
+/// (protocol §11.3).
+pub const EXT_RETIREMENTS: u16 = 2;
 
 /// Constraint kind: the queue groups a subscription may join (protocol §6.2).
 pub const CONSTRAINT_GROUPS: u64 = 1;
@@ -102,6 +112,12 @@ pub enum Tag {
     Revocations,
     /// Trust scores.
     Scores,
+    /// Timestamp.
+    Timestamp,
+    /// Snapshot.
+    Snapshot,
+    /// Digest of a whole file of the trust state.
+    TrustPart,
     /// Handshake hello (H1); an id only, never signed.
     Hello,
     /// Handshake challenge (H2): begins the input of its cookie's HMAC (protocol §16.5); signs
@@ -117,7 +133,7 @@ pub enum Tag {
 
 impl Tag {
     /// Every tag, for tests that try each against each.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::Envelope,
         Self::Batch,
         Self::Content,
@@ -131,6 +147,9 @@ impl Tag {
         Self::Policy,
         Self::Revocations,
         Self::Scores,
+        Self::Timestamp,
+        Self::Snapshot,
+        Self::TrustPart,
         Self::Hello,
         Self::Challenge,
         Self::Proof,
@@ -154,6 +173,9 @@ impl Tag {
             Self::Policy => "policy",
             Self::Revocations => "revocations",
             Self::Scores => "scores",
+            Self::Timestamp => "timestamp",
+            Self::Snapshot => "snapshot",
+            Self::TrustPart => "trust-part",
             Self::Hello => "hs-hello",
             Self::Challenge => "hs-challeng",
             Self::Proof => "hs-proof",

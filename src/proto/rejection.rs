@@ -194,12 +194,14 @@ reasons! {
         DevMesh = 3 "a development mesh outside development mode",
         Threshold = 4 "too few valid signatures of the role that must sign it",
         Pin = 5 "not the trust root that was pinned",
+        Lineage = 6 "does not follow the trust root that is held",
     }
     /// What was revoked.
     Revoked {
         Link = 1 "the link is revoked",
         Key = 2 "the key is revoked",
         Agent = 3 "the agent is revoked",
+        Retired = 4 "the key has retired",
     }
     /// Which list stops the agent.
     Blocked {
@@ -235,6 +237,9 @@ reasons! {
         Rollback = 5 "older than what is already held",
         Clock = 6 "the local clock jumped; decisions are paused",
         Scores = 7 "the trust scores are not in force now",
+        Timestamp = 8 "no timestamp is recent enough for this",
+        Equivocation = 9 "the same epoch with other content",
+        Incomplete = 10 "a part of the trust state is missing",
     }
     /// What is full.
     Overloaded {

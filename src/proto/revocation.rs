@@ -1,6 +1,10 @@
 //! What was taken back: links, keys and agents (protocol §11).
 
+use std::collections::HashMap;
 use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::certificate::Certificate;
 use super::chain::VerifiedChain;
@@ -13,6 +17,7 @@ use super::rejection::Rejection;
 use super::rejection::Revoked;
 use super::scope::checked_text;
 use super::signing::ObjectId;
+use super::time::Timestamp;
 use super::wire::Reader;
 use super::wire::bin;
 
@@ -34,60 +39,163 @@ use super::wire::bin;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct RevocationSet {
+    /// What no longer changes, shared by the states that follow one another.
+    settled: Arc<Names>,
+    /// What came after.
+    recent: Names,
+}
+
+/// Names of what was revoked.
+#[derive(Clone, Debug, Default)]
+struct Names {
     links: HashSet<ObjectId>,
     keys: HashSet<KeyBytes>,
     agents: HashSet<AgentId>,
+    retirements: HashMap<KeyBytes, Timestamp>,
 }
 
 impl RevocationSet {
     /// Adds a link by its object id, [`Link::id`](super::delegation::Link::id). Every chain through
     /// it ends with it.
     pub fn revoke_link(&mut self, link: ObjectId) {
-        self.links.insert(link);
+        if !self.settled.links.contains(&link) {
+            self.recent.links.insert(link);
+        }
     }
 
     /// Adds a key, for good: as holder of any link, as issuer, and under whatever agent id. Keys of
     /// the other roles are not looked up here (protocol §11.2).
     pub fn revoke_key(&mut self, key: KeyBytes) {
-        self.keys.insert(key);
+        if !self.settled.keys.contains(&key) {
+            self.recent.keys.insert(key);
+        }
     }
 
     /// Adds an agent, whatever key it has or will have.
     pub fn revoke_agent(&mut self, agent: AgentId) {
-        self.agents.insert(agent);
+        if !self.settled.agents.contains(&agent) {
+            self.recent.agents.insert(agent);
+        }
+    }
+
+    /// Adds a key that counts as revoked from an instant on, whatever time a message claims
+    /// (protocol §11.3): what remains of a key after it was rotated. Of two instants the earlier
+    /// counts.
+    pub fn retire_key(&mut self, key: KeyBytes, from: Timestamp) {
+        if self.retires(&key).is_none_or(|earlier| from < earlier) {
+            self.recent.retirements.insert(key, from);
+        }
+    }
+
+    /// When a key retires, if it does.
+    pub fn retires(&self, key: &KeyBytes) -> Option<Timestamp> {
+        self.layers()
+            .filter_map(|names| names.retirements.get(key))
+            .min()
+            .copied()
     }
 
     /// The revoked links, in ascending order.
     pub fn links(&self) -> Vec<ObjectId> {
-        sorted(&self.links)
+        sorted(self.layers().flat_map(|names| &names.links))
     }
 
     /// The revoked keys, in ascending order.
     pub fn keys(&self) -> Vec<KeyBytes> {
-        sorted(&self.keys)
+        sorted(self.layers().flat_map(|names| &names.keys))
     }
 
     /// The revoked agents, in ascending order.
     pub fn agents(&self) -> Vec<AgentId> {
-        sorted(&self.agents)
+        sorted(self.layers().flat_map(|names| &names.agents))
+    }
+
+    /// The keys that retire, in ascending order, with the instants from which they count as
+    /// revoked.
+    pub fn retirements(&self) -> Vec<(KeyBytes, Timestamp)> {
+        let keys = sorted(self.layers().flat_map(|names| names.retirements.keys()));
+        let dated = |key| self.retires(&key).map(|from| (key, from));
+        keys.into_iter().filter_map(dated).collect()
+    }
+
+    /// How many links, keys, agents and retirements there are.
+    pub fn len(&self) -> usize {
+        self.layers().map(Names::len).sum()
+    }
+
+    /// Whether nothing was revoked.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Whether everything revoked in `older` is still revoked here, as a newer list must (protocol
     /// §9.6).
     pub fn contains(&self, older: &Self) -> bool {
-        older.links.is_subset(&self.links)
-            && older.keys.is_subset(&self.keys)
-            && older.agents.is_subset(&self.agents)
+        let settled = Arc::ptr_eq(&self.settled, &older.settled) || self.has(&older.settled);
+        settled && self.has(&older.recent)
+    }
+
+    fn has(&self, names: &Names) -> bool {
+        names.links.iter().all(|link| self.has_link(link))
+            && names.keys.iter().all(|key| self.has_key(key))
+            && names.agents.iter().all(|agent| self.has_agent(agent))
+            && names
+                .retirements
+                .iter()
+                .all(|(key, from)| self.retires(key).is_some_and(|now| now <= *from))
+    }
+
+    fn layers(&self) -> impl Iterator<Item = &Names> {
+        [&*self.settled, &self.recent].into_iter()
+    }
+
+    fn has_link(&self, link: &ObjectId) -> bool {
+        self.layers().any(|names| names.links.contains(link))
+    }
+
+    fn has_key(&self, key: &KeyBytes) -> bool {
+        self.layers().any(|names| names.keys.contains(key))
+    }
+
+    fn has_agent(&self, agent: &AgentId) -> bool {
+        self.layers().any(|names| names.agents.contains(agent))
+    }
+
+    /// Puts several lists together. All but the last are settled: what is made of the same ones
+    /// again shares them with `before`.
+    pub(crate) fn join(lists: &[Arc<Self>], shared: Option<&Self>) -> Self {
+        let Some((last, settled)) = lists.split_last() else {
+            return Self::default();
+        };
+        let settled = match shared {
+            Some(shared) => shared.settled.clone(),
+            None => {
+                let mut all = Names::default();
+                for list in settled {
+                    list.layers().for_each(|names| all.extend(names));
+                }
+                Arc::new(all)
+            }
+        };
+        let mut recent = Names::default();
+        last.layers().for_each(|names| recent.extend(names));
+        Self { settled, recent }
     }
 
     /// Checks one agent and its key, key first (protocol §11.2).
     ///
     /// # Errors
     ///
-    /// [`Rejection::Revoked`] naming `place`: [`Key`](Revoked::Key) or [`Agent`](Revoked::Agent).
-    pub fn check_agent(&self, certificate: &Certificate, place: Place) -> Result<(), Rejection> {
-        self.check_key(&certificate.claims().key, place)?;
-        if !self.agents.is_empty() && self.agents.contains(certificate.agent()) {
+    /// [`Rejection::Revoked`] naming `place`: [`Key`](Revoked::Key), [`Retired`](Revoked::Retired)
+    /// or [`Agent`](Revoked::Agent).
+    pub fn check_agent(
+        &self,
+        certificate: &Certificate,
+        now: Timestamp,
+        place: Place,
+    ) -> Result<(), Rejection> {
+        self.check_key(&certificate.claims().key, now, place)?;
+        if self.has_agent(certificate.agent()) {
             return Err(Rejection::Revoked {
                 place,
                 reason: Revoked::Agent,
@@ -105,33 +213,34 @@ impl RevocationSet {
         &self,
         chain: &VerifiedChain,
         holders: impl Iterator<Item = &'a Certificate>,
+        now: Timestamp,
     ) -> Result<NotRevoked, Rejection> {
-        self.check_key(&chain.issuer(), Place::Issuer)?;
-        if !self.links.is_empty() {
-            for (index, link) in chain.links().iter().enumerate() {
-                if self.links.contains(&link.id()) {
-                    let place = Place::Hop(index as u8);
-                    return Err(Rejection::Revoked {
-                        place,
-                        reason: Revoked::Link,
-                    });
-                }
+        self.check_key(&chain.issuer(), now, Place::Issuer)?;
+        for (index, link) in chain.links().iter().enumerate() {
+            if self.has_link(&link.id()) {
+                let place = Place::Hop(index as u8);
+                return Err(Rejection::Revoked {
+                    place,
+                    reason: Revoked::Link,
+                });
             }
         }
         for (index, certificate) in holders.enumerate() {
-            self.check_agent(certificate, Place::Holder(index as u8))?;
+            self.check_agent(certificate, now, Place::Holder(index as u8))?;
         }
         Ok(NotRevoked {
             chain: chain.digest(),
         })
     }
 
-    fn check_key(&self, key: &KeyBytes, place: Place) -> Result<(), Rejection> {
-        if !self.keys.is_empty() && self.keys.contains(key) {
-            return Err(Rejection::Revoked {
-                place,
-                reason: Revoked::Key,
-            });
+    fn check_key(&self, key: &KeyBytes, now: Timestamp, place: Place) -> Result<(), Rejection> {
+        if self.has_key(key) {
+            let reason = Revoked::Key;
+            return Err(Rejection::Revoked { place, reason });
+        }
+        if self.retires(key).is_some_and(|from| from <= now) {
+            let reason = Revoked::Retired;
+            return Err(Rejection::Revoked { place, reason });
         }
         Ok(())
     }
@@ -146,17 +255,69 @@ impl RevocationSet {
     }
 
     pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self, Rejection> {
-        Ok(Self {
+        let recent = Names {
             links: read_set(r, Reader::object_id)?,
             keys: read_set(r, Reader::key)?,
             agents: read_set(r, read_agent)?,
-        })
+            retirements: HashMap::new(),
+        };
+        let settled = Arc::default();
+        Ok(Self { settled, recent })
+    }
+
+    /// Encodes the retirements, `[[key, from]…]` by key (protocol §11.3); `None` when there are
+    /// none.
+    pub(crate) fn write_retirements(&self) -> Option<Vec<u8>> {
+        let list = self.retirements();
+        let list: Vec<_> = list
+            .iter()
+            .map(|(key, from)| (bin(&key.0), from.as_millis()))
+            .collect();
+        (!list.is_empty()).then(|| super::wire::encode(&list))
+    }
+
+    /// Takes in what [`write_retirements`](Self::write_retirements) wrote.
+    pub(crate) fn read_retirements(&mut self, value: &Bytes, place: Place) -> Result<(), Rejection> {
+        let mut r = Reader::new(value, place);
+        let mut last: Option<KeyBytes> = None;
+        let len = r.array()?;
+        if len == 0 {
+            return Err(r.fault(Malformed::Extension));
+        }
+        for _ in 0..len {
+            r.array_of(2)?;
+            let key = r.key()?;
+            if last.is_some_and(|last| last >= key) {
+                return Err(r.fault(Malformed::Duplicate));
+            }
+            last = Some(key);
+            let from = Timestamp::from_millis(r.uint()?);
+            self.recent.retirements.insert(key, from);
+        }
+        r.finish()
     }
 }
 
-fn sorted<T: Clone + Ord>(set: &HashSet<T>) -> Vec<T> {
-    let mut list: Vec<T> = set.iter().cloned().collect();
+impl Names {
+    fn len(&self) -> usize {
+        self.links.len() + self.keys.len() + self.agents.len() + self.retirements.len()
+    }
+
+    fn extend(&mut self, other: &Self) {
+        self.links.extend(&other.links);
+        self.keys.extend(&other.keys);
+        self.agents.extend(other.agents.iter().cloned());
+        for (key, from) in &other.retirements {
+            let entry = self.retirements.entry(*key).or_insert(*from);
+            *entry = (*entry).min(*from);
+        }
+    }
+}
+
+fn sorted<'a, T: Clone + Ord + 'a>(set: impl Iterator<Item = &'a T>) -> Vec<T> {
+    let mut list: Vec<T> = set.cloned().collect();
     list.sort();
+    list.dedup();
     list
 }
 

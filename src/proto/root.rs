@@ -7,7 +7,9 @@
 //!
 //! A signature names its key by position among the keys of the role that must sign; it selects and
 //! never supplies. A root is signed by the threshold of its own root keys. The mesh is named by
-//! the first 16 bytes of the id of its first root, so a root vouches for exactly one mesh.
+//! the first 16 bytes of the id of its first root, so a root vouches for exactly one mesh. A later
+//! root names the mesh and the root before it, and is signed by the thresholds of both (protocol
+//! §9.8): whoever pinned the first is led to the last.
 
 use std::collections::BTreeMap;
 
@@ -20,6 +22,7 @@ use super::identity::SigningKey;
 use super::limits::ROLE_KEYS_MAX;
 use super::limits::TRUST_FILE_MAX;
 use super::names::EXT_DEV;
+use super::names::EXT_LINEAGE;
 use super::names::FRAME_VERSION;
 use super::names::MAGIC_TRUST;
 use super::names::OBJECT_VERSION;
@@ -62,7 +65,7 @@ pub enum Role {
     Revoker = 4,
     /// Policy bundles.
     Policy = 5,
-    /// Nothing in version 1 of the protocol.
+    /// Timestamps and snapshots. A mesh whose root has this role is a *served* one (protocol §9.9).
     Timestamp = 6,
     /// Trust scores.
     Scores = 7,
@@ -145,6 +148,17 @@ pub struct RootDraft {
     pub dev: bool,
 }
 
+/// What leads from one trust root to the next (protocol §9.8).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Lineage {
+    mesh: MeshId,
+    previous: ObjectId,
+}
+
+/// A signature position of this and above names a key of the root before; below it, one of the
+/// root's own keys.
+const PREDECESSOR: u8 = 128;
+
 impl RootDraft {
     /// Signs the root with keys of its root role, each with its position among them. The order of
     /// `signers` does not matter.
@@ -156,6 +170,40 @@ impl RootDraft {
     /// threshold that is 0 or over the number of keys ([`Rejection::Malformed`]), a weak key
     /// ([`Rejection::WeakKey`]).
     pub fn sign(&self, signers: &[(u8, &SigningKey)]) -> Result<Bytes, Rejection> {
+        let file = sign_file(FileKind::Root, &self.body(1, None), signers);
+        TrustRoot::parse(&file)?;
+        Ok(file)
+    }
+
+    /// Signs the root as the next one after `before`, with keys of its own root role and keys of
+    /// the root role of `before`, each with its position (protocol §9.8).
+    ///
+    /// # Errors
+    ///
+    /// Whatever [`TrustRoot::succeed`] would refuse.
+    pub fn sign_after(
+        &self,
+        before: &TrustRoot,
+        own: &[(u8, &SigningKey)],
+        predecessors: &[(u8, &SigningKey)],
+    ) -> Result<Bytes, Rejection> {
+        let lineage = Lineage {
+            mesh: before.mesh(),
+            previous: before.id(),
+        };
+        let body = self.body(before.version.saturating_add(1), Some(lineage));
+        let raised = |(index, key): &(u8, _)| (index.saturating_add(PREDECESSOR), *key);
+        let signers: Vec<(u8, &SigningKey)> = own
+            .iter()
+            .copied()
+            .chain(predecessors.iter().map(raised))
+            .collect();
+        let file = sign_file(FileKind::Root, &body, &signers);
+        before.succeed(&file)?;
+        Ok(file)
+    }
+
+    fn body(&self, version: u32, lineage: Option<Lineage>) -> Vec<u8> {
         let roles: Vec<_> = self
             .roles
             .iter()
@@ -164,23 +212,27 @@ impl RootDraft {
                 (*role as u8, *threshold, keys)
             })
             .collect();
-        let ext: Vec<(u16, bool, &serde_bytes::Bytes)> = if self.dev {
-            vec![(EXT_DEV, true, bin(&[]))]
-        } else {
-            Vec::new()
-        };
-        let body = wire::encode(&(
+        let lineage = lineage.map(|Lineage { mesh, previous }| {
+            let mut value = mesh.0.to_vec();
+            value.extend_from_slice(&previous.0);
+            value
+        });
+        let mut ext: Vec<(u16, bool, &serde_bytes::Bytes)> = Vec::new();
+        if self.dev {
+            ext.push((EXT_DEV, true, bin(&[])));
+        }
+        if let Some(value) = &lineage {
+            ext.push((EXT_LINEAGE, true, bin(value)));
+        }
+        wire::encode(&(
             OBJECT_VERSION,
-            1u8,
+            version,
             self.name.as_str(),
             roles,
             self.validity.from().as_millis(),
             self.validity.until().as_millis(),
             ext,
-        ));
-        let file = sign_file(FileKind::Root, &body, signers);
-        TrustRoot::parse(&file)?;
-        Ok(file)
+        ))
     }
 }
 
@@ -192,14 +244,24 @@ impl RootDraft {
 #[derive(Clone, Debug)]
 pub struct TrustRoot {
     id: ObjectId,
+    mesh: MeshId,
+    version: u32,
     name: String,
     roles: BTreeMap<Role, RoleKeys>,
     validity: Validity,
     dev: bool,
 }
 
+/// A root that was decoded, before anybody asks who signed it.
+struct Draft {
+    root: TrustRoot,
+    lineage: Option<Lineage>,
+    file: SignedFile,
+}
+
 impl TrustRoot {
-    /// Decodes and checks a root file (protocol §9.1, §9.2). Whether it holds now is not looked at.
+    /// Decodes and checks the first root of a mesh (protocol §9.1, §9.2). Whether it holds now is
+    /// not looked at.
     ///
     /// # Errors
     ///
@@ -207,11 +269,57 @@ impl TrustRoot {
     /// [`Rejection::WeakKey`], [`Rejection::BadSignature`] or, with too few signatures,
     /// [`Rejection::UntrustedRoot`].
     pub fn parse(file: &Bytes) -> Result<Self, Rejection> {
-        let file = SignedFile::parse(FileKind::Root, file)?;
+        let Draft { root, file, .. } = Draft::read(file, 1)?;
+        let keys = root.roles.get(&Role::Root).cloned().unwrap_or_default();
+        file.check_signatures(&keys)?;
+        Ok(root)
+    }
+
+    /// Decodes and checks the root that follows this one (protocol §9.8): of the same mesh, of the
+    /// next version, naming this one, signed by the thresholds of both. Whether it holds now is
+    /// not looked at.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse); [`Rejection::UnsupportedVersion`] when it is not of the next
+    /// version, [`Rejection::UntrustedRoot`] when it follows another root or turns a mesh into, or
+    /// out of, one for development.
+    pub fn succeed(&self, file: &Bytes) -> Result<Self, Rejection> {
+        let place = Place::TrustFile;
+        let next = self.version.saturating_add(1);
+        let Draft {
+            mut root,
+            lineage,
+            file,
+        } = Draft::read(file, next)?;
+        let expected = Lineage {
+            mesh: self.mesh,
+            previous: self.id,
+        };
+        let untrusted = |reason| Rejection::UntrustedRoot { place, reason };
+        if lineage != Some(expected) {
+            return Err(untrusted(UntrustedRoot::Lineage));
+        }
+        if root.dev != self.dev {
+            return Err(untrusted(UntrustedRoot::DevMesh));
+        }
+        let own = root.roles.get(&Role::Root).cloned().unwrap_or_default();
+        let before = self.roles.get(&Role::Root).cloned().unwrap_or_default();
+        file.check_succession(&own, &before)?;
+        root.mesh = self.mesh;
+        Ok(root)
+    }
+}
+
+impl Draft {
+    fn read(file: &Bytes, version: u32) -> Result<Self, Rejection> {
+        // A root after the first is signed by the keys of two.
+        let most = if version == 1 { 1 } else { 2 } * ROLE_KEYS_MAX;
+        let file = SignedFile::parse_signed_by(FileKind::Root, file, most)?;
         let (place, body) = (Place::TrustFile, &file.body);
         let mut r = Reader::new(body, place);
         r.array_of(7)?;
-        for expected in [OBJECT_VERSION, 1] {
+        for expected in [OBJECT_VERSION, version.into()] {
             let found = r.uint()?;
             if found != expected {
                 return Err(Rejection::UnsupportedVersion { place, found });
@@ -223,29 +331,48 @@ impl TrustRoot {
         let validity = Validity::new(Timestamp::from_millis(from), Timestamp::from_millis(until))
             .filter(|validity| validity.millis() <= ROOT_LIFETIME_MAX_MS)
             .ok_or_else(|| r.fault(Malformed::Lifetime))?;
-        let dev = read_dev(&mut r)?;
+        let (dev, lineage) = read_ext(&mut r, version)?;
         r.finish()?;
-        let keys = roles.get(&Role::Root).cloned().unwrap_or_default();
-        file.check_signatures(&keys)?;
-        Ok(Self {
-            id: Tag::TrustRoot.digest(body),
+        let id = Tag::TrustRoot.digest(body);
+        let mut mesh = [0; 16];
+        mesh.copy_from_slice(&id.0[..16]);
+        let root = TrustRoot {
+            id,
+            mesh: MeshId(mesh),
+            version,
             name,
             roles,
             validity,
             dev,
+        };
+        Ok(Self {
+            root,
+            lineage,
+            file,
         })
     }
+}
 
+impl TrustRoot {
     /// The object id: what is pinned, and what no other root has.
     pub fn id(&self) -> ObjectId {
         self.id
     }
 
-    /// The mesh this root is of: the first 16 bytes of its id.
+    /// The mesh this root is of: the first 16 bytes of the id of its first root.
     pub fn mesh(&self) -> MeshId {
-        let mut mesh = [0; 16];
-        mesh.copy_from_slice(&self.id.0[..16]);
-        MeshId(mesh)
+        self.mesh
+    }
+
+    /// Which root of its mesh it is: 1 for the first.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Whether the mesh is served: its trust state is that which the timestamp role named last, and
+    /// goes stale without it (protocol §9.9). A static mesh lives from files.
+    pub fn is_served(&self) -> bool {
+        self.roles.contains_key(&Role::Timestamp)
     }
 
     /// The name of the mesh, for people; it decides nothing.
@@ -313,20 +440,36 @@ fn read_roles(r: &mut Reader<'_>) -> Result<BTreeMap<Role, RoleKeys>, Rejection>
     Ok(roles)
 }
 
-fn read_dev(r: &mut Reader<'_>) -> Result<bool, Rejection> {
-    let count = r.array_up_to(1)?;
-    for _ in 0..count {
+/// Reads the extensions: whether the mesh is for development, and, from the second root on, what
+/// the root follows.
+fn read_ext(r: &mut Reader<'_>, version: u32) -> Result<(bool, Option<Lineage>), Rejection> {
+    let first = version == 1;
+    let (mut dev, mut lineage) = (false, None);
+    for _ in 0..r.array_up_to(if first { 1 } else { 2 })? {
         r.array_of(3)?;
-        let known = r.uint()? == u64::from(EXT_DEV);
-        if !(known && r.boolean()? && r.bin(0)?.is_empty()) {
-            return Err(r.fault(Malformed::Extension));
+        let id = r.uint()?;
+        let fault = r.fault(Malformed::Extension);
+        let known = id == u64::from(EXT_DEV) && !dev && lineage.is_none()
+            || id == u64::from(EXT_LINEAGE) && !first && lineage.is_none();
+        if !(known && r.boolean()?) {
+            return Err(fault);
+        }
+        if id == u64::from(EXT_DEV) {
+            dev = r.bin(0)?.is_empty();
+        } else {
+            let value: [u8; 48] = r.bin_of()?;
+            let (mut mesh, mut previous) = ([0; 16], [0; 32]);
+            mesh.copy_from_slice(&value[..16]);
+            previous.copy_from_slice(&value[16..]);
+            let (mesh, previous) = (MeshId(mesh), ObjectId(previous));
+            lineage = Some(Lineage { mesh, previous });
         }
     }
-    Ok(count == 1)
+    Ok((dev, lineage))
 }
 
 /// The kinds of trust-state file (protocol §9.1). The number is its number on the wire.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 #[repr(u8)]
 pub enum FileKind {
@@ -340,16 +483,22 @@ pub enum FileKind {
     Revocations = 4,
     /// Scores.
     Scores = 5,
+    /// Timestamp: which snapshot is the newest.
+    Timestamp = 6,
+    /// Snapshot: the parts of one trust state.
+    Snapshot = 7,
 }
 
 impl FileKind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Root,
         Self::Registry,
         Self::Policy,
         Self::Revocations,
         Self::Scores,
+        Self::Timestamp,
+        Self::Snapshot,
     ];
 
     /// The kind that a file says to be of.
@@ -372,6 +521,20 @@ impl FileKind {
             Self::Policy => "policy",
             Self::Revocations => "revocations",
             Self::Scores => "scores",
+            Self::Timestamp => "timestamp",
+            Self::Snapshot => "snapshot",
+        }
+    }
+
+    /// The role that signs files of this kind.
+    pub const fn role(self) -> Role {
+        match self {
+            Self::Root => Role::Root,
+            Self::Registry => Role::Registrar,
+            Self::Policy => Role::Policy,
+            Self::Revocations => Role::Revoker,
+            Self::Scores => Role::Scores,
+            Self::Timestamp | Self::Snapshot => Role::Timestamp,
         }
     }
 
@@ -382,6 +545,8 @@ impl FileKind {
             Self::Policy => Tag::Policy,
             Self::Revocations => Tag::Revocations,
             Self::Scores => Tag::Scores,
+            Self::Timestamp => Tag::Timestamp,
+            Self::Snapshot => Tag::Snapshot,
         }
     }
 }
@@ -429,13 +594,18 @@ impl SignedFile {
     }
 
     pub(crate) fn parse(kind: FileKind, file: &Bytes) -> Result<Self, Rejection> {
+        Self::parse_signed_by(kind, file, ROLE_KEYS_MAX)
+    }
+
+    /// Decodes a file with `most` signatures at the most.
+    fn parse_signed_by(kind: FileKind, file: &Bytes, most: usize) -> Result<Self, Rejection> {
         let mut r = Self::reader(file)?;
         if r.uint()? != kind as u64 {
             return Err(r.fault(Malformed::OutOfRange));
         }
         let body = r.bin(TRUST_FILE_MAX)?;
         let mut signatures: Vec<(u8, Signature)> = Vec::new();
-        for _ in 0..r.array_up_to(ROLE_KEYS_MAX)? {
+        for _ in 0..r.array_up_to(most)? {
             r.array_of(2)?;
             let index = r.number_of()?;
             if signatures.last().is_some_and(|(last, _)| *last >= index) {
@@ -454,18 +624,46 @@ impl SignedFile {
     /// Checks that at least the threshold of `role` signed. A signature that does not verify
     /// refuses the file, even when enough others do.
     fn check_signatures(&self, role: &RoleKeys) -> Result<(), Rejection> {
+        self.check_positions(|index| role.keys.get(usize::from(index)))?;
+        role.check_threshold(self.signatures.len())
+    }
+
+    /// Checks that the thresholds of a root and of the one before it signed.
+    fn check_succession(&self, own: &RoleKeys, before: &RoleKeys) -> Result<(), Rejection> {
+        self.check_positions(|index| match index.checked_sub(PREDECESSOR) {
+            Some(index) => before.keys.get(usize::from(index)),
+            None => own.keys.get(usize::from(index)),
+        })?;
+        let is_own = |(index, _): &&(u8, Signature)| *index < PREDECESSOR;
+        let by_own = self.signatures.iter().filter(is_own).count();
+        own.check_threshold(by_own)?;
+        before.check_threshold(self.signatures.len() - by_own)
+    }
+
+    fn check_positions<'a>(
+        &self,
+        key_at: impl Fn(u8) -> Option<&'a PublicKey>,
+    ) -> Result<(), Rejection> {
         let place = Place::TrustFile;
-        let threshold = Rejection::UntrustedRoot {
-            place,
-            reason: UntrustedRoot::Threshold,
-        };
         for (index, signature) in &self.signatures {
-            let key = role.keys.get(usize::from(*index)).ok_or(threshold)?;
+            let key = key_at(*index).ok_or(TOO_FEW)?;
             Authentic::check(self.kind.tag(), &self.body, (), key, signature, place)?;
         }
-        // Positions are strictly ascending, so signatures are by distinct keys.
-        if role.threshold == 0 || self.signatures.len() < usize::from(role.threshold) {
-            return Err(threshold);
+        Ok(())
+    }
+}
+
+/// Too few signatures, or one by no key of the role.
+const TOO_FEW: Rejection = Rejection::UntrustedRoot {
+    place: Place::TrustFile,
+    reason: UntrustedRoot::Threshold,
+};
+
+impl RoleKeys {
+    /// Checks a number of signatures by distinct keys; positions are strictly ascending.
+    fn check_threshold(&self, signatures: usize) -> Result<(), Rejection> {
+        if self.threshold == 0 || signatures < usize::from(self.threshold) {
+            return Err(TOO_FEW);
         }
         Ok(())
     }

@@ -5,45 +5,66 @@
 //! whole, so that no decision mixes two states. Missing state never permits: a mesh without a
 //! policy denies everything, an agent without a certificate is unknown, one without a score has
 //! the lowest.
+//!
+//! ```text
+//! static   TrustFiles ──assemble──▶ TrustState                     files' windows bound it
+//! served   timestamp ▶ snapshot ▶ parts ──compose──▶ TrustState    the timestamp's age does, too
+//! ```
 
+mod files;
+mod part;
+mod registry;
+mod snapshot;
 mod unverified;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::certificate::CERTIFICATE_MAX;
 use super::certificate::Certificate;
-use super::certificate::UnverifiedCertificate;
 use super::chain::Anchors;
-use super::delegation::read_validity;
 use super::identity::AgentId;
 use super::identity::KeyBytes;
 use super::identity::PublicKey;
-use super::identity::SigningKey;
-use super::names::OBJECT_VERSION;
 use super::policy::Policy;
-use super::rejection::Malformed;
 use super::rejection::Place;
 use super::rejection::Rejection;
 use super::rejection::StaleState;
 use super::rejection::UntrustedRoot;
 use super::revocation::RevocationSet;
-use super::revocation::read_agent;
 use super::root::FileKind;
 use super::root::Role;
-use super::root::SignedFile;
 use super::root::TrustRoot;
-use super::root::sign_file;
+use super::scope::Action;
 use super::signing::MeshId;
 use super::signing::ObjectId;
 use super::time::ClockSkew;
 use super::time::Timestamp;
 use super::time::Validity;
-use super::wire;
-use super::wire::Reader;
-use super::wire::bin;
 
+use self::files::Content;
+use self::files::Opened;
+use self::part::PartContent;
+use self::registry::Registry;
+use self::snapshot::INCOMPLETE;
+
+pub use self::files::Extent;
+pub use self::files::FileDraft;
+pub(crate) use self::files::registry_entries;
+pub use self::part::Part;
+pub use self::registry::REGISTRY_SHARDS_MAX;
+pub use self::registry::shard_of;
+pub use self::snapshot::PARTS_MAX;
+pub use self::snapshot::PartEdition;
+pub use self::snapshot::PartKey;
+pub use self::snapshot::Purpose;
+pub use self::snapshot::Snapshot;
+pub use self::snapshot::TIMESTAMP_EVERY_MS;
+pub use self::snapshot::TIMESTAMP_TTL_MS;
+pub use self::snapshot::TrustTime;
+pub use self::snapshot::TrustTimeDraft;
+pub use self::snapshot::digest_of;
 pub use self::unverified::FileContent;
 pub use self::unverified::UnverifiedFile;
 
@@ -115,24 +136,37 @@ pub struct Epochs {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TrustState {
-    root: TrustRoot,
-    issuers: HashMap<KeyBytes, PublicKey>,
-    by_key: HashMap<KeyBytes, Certificate>,
-    by_id: HashMap<AgentId, Vec<KeyBytes>>,
-    by_certificate: HashMap<ObjectId, KeyBytes>,
-    policy: Policy,
+    root: Arc<TrustRoot>,
+    issuers: Arc<HashMap<KeyBytes, PublicKey>>,
+    registry: Registry,
+    policy: Arc<Policy>,
     revocations: RevocationSet,
-    scores: HashMap<AgentId, u16>,
-    registry_edition: Edition,
-    policy_edition: Edition,
-    revocations_edition: Edition,
-    scores_edition: Option<Edition>,
+    /// In one or several tables, none of which has an agent of another.
+    scores: Vec<Arc<HashMap<AgentId, u16>>>,
+    editions: Editions,
+    served: Option<Served>,
+}
+
+/// The newest epoch of each kind of file, and the window in which all of its files hold.
+#[derive(Clone, Copy, Debug)]
+struct Editions {
+    registry: Edition,
+    policy: Edition,
+    revocations: Edition,
+    scores: Option<Edition>,
+}
+
+/// What a served state was composed from.
+#[derive(Clone, Debug)]
+struct Served {
+    time: TrustTime,
+    snapshot: Arc<Snapshot>,
 }
 
 impl TrustState {
-    /// Checks the files and puts them together (protocol §9.5).
+    /// Checks the files of a static mesh and puts them together (protocol §9.5).
     ///
     /// `pin` is the id of the one trust root that is accepted; without it, whoever could write the
     /// root file is trusted. Windows are not looked at.
@@ -160,80 +194,155 @@ impl TrustState {
     ) -> Result<Self, (FileKind, Rejection)> {
         let fault = |kind| move |rejection| (kind, rejection);
         let root = admit_root(&files.root, admission, pin).map_err(fault(FileKind::Root))?;
-        let (registry_edition, certificates) = open(
-            &root,
-            Role::Registrar,
-            FileKind::Registry,
-            &files.registry,
-            |r| read_certificates(r, &root),
-        )
-        .map_err(fault(FileKind::Registry))?;
-        let (policy_edition, policy) = open(
-            &root,
-            Role::Policy,
-            FileKind::Policy,
-            &files.policy,
-            Policy::read,
-        )
-        .map_err(fault(FileKind::Policy))?;
-        let (revocations_edition, revocations) = open(
-            &root,
-            Role::Revoker,
-            FileKind::Revocations,
-            &files.revocations,
-            RevocationSet::read,
-        )
-        .map_err(fault(FileKind::Revocations))?;
-        let scores = files
-            .scores
-            .as_ref()
-            .map(|file| open(&root, Role::Scores, FileKind::Scores, file, read_scores))
-            .transpose()
-            .map_err(fault(FileKind::Scores))?;
-        let (scores_edition, scores) = scores.map_or_else(Default::default, |(edition, scores)| {
-            (Some(edition), scores)
-        });
-        let issuers = root
-            .keys(Role::Issuer)
-            .iter()
-            .map(|key| (key.bytes(), *key))
-            .collect();
-        let mut state = Self {
+        let open =
+            |kind, file: &Bytes| Opened::whole(&root, kind, file).map_err(|error| (kind, error));
+        let registry = open(FileKind::Registry, &files.registry)?;
+        let policy = open(FileKind::Policy, &files.policy)?;
+        let revocations = open(FileKind::Revocations, &files.revocations)?;
+        let scores = files.scores.as_ref();
+        let scores = scores.map(|file| open(FileKind::Scores, file)).transpose()?;
+        let editions = Editions {
+            registry: registry.edition,
+            policy: policy.edition,
+            revocations: revocations.edition,
+            scores: scores.as_ref().map(|scores| scores.edition),
+        };
+        let (
+            Content::Registry(shard),
+            Content::Policy(policy),
+            Content::Revocations(revocations),
+        ) = (registry.content, policy.content, revocations.content)
+        else {
+            // Each was opened as what it is.
+            return Err((FileKind::Registry, INCOMPLETE));
+        };
+        let scores = match scores.map(|scores| scores.content) {
+            Some(Content::Scores(scores)) => vec![Arc::new(scores)],
+            _ => Vec::new(),
+        };
+        shard.check_distinct().map_err(fault(FileKind::Registry))?;
+        Ok(Self {
+            issuers: issuers(&root),
+            root: Arc::new(root),
+            registry: Registry::of(vec![Arc::new(shard)]),
+            policy: Arc::new(policy),
+            revocations,
+            scores,
+            editions,
+            served: None,
+        })
+    }
+
+    /// Puts the parts of a snapshot together to the state of a served mesh (protocol §9.9).
+    ///
+    /// `parts` are those of the snapshot, in any order; `before` is the state that this one will
+    /// follow, with which it shares what did not change. Certificates are verified when they are
+    /// first looked up. Windows are not looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection::StaleState`] with [`Incomplete`](StaleState::Incomplete) when a part is
+    /// missing, is not the one the snapshot names, or does not fit to its neighbours;
+    /// [`Rejection::UntrustedRoot`] when the timestamp names another root.
+    pub fn compose(
+        root: Arc<TrustRoot>,
+        time: TrustTime,
+        snapshot: Arc<Snapshot>,
+        parts: &[Arc<Part>],
+        before: Option<&Self>,
+    ) -> Result<Self, Rejection> {
+        check_root_of(&time, &root)?;
+        if snapshot.edition().epoch != time.snapshot().epoch {
+            return Err(INCOMPLETE);
+        }
+        let parts = Parts::of(&snapshot, parts)?;
+        let policy = match parts.only(FileKind::Policy)?.content {
+            PartContent::Policy(ref policy) => policy.clone(),
+            _ => return Err(INCOMPLETE),
+        };
+        let mut shards = Vec::new();
+        for part in parts.complete(FileKind::Registry)? {
+            match &part.content {
+                PartContent::Registry(shard) => shards.push(shard.clone()),
+                _ => return Err(INCOMPLETE),
+            }
+        }
+        let mut lists = Vec::new();
+        for part in parts.contiguous(FileKind::Revocations)? {
+            match &part.content {
+                PartContent::Revocations(set) => lists.push(set.clone()),
+                _ => return Err(INCOMPLETE),
+            }
+        }
+        let mut scores = Vec::new();
+        if snapshot.count(FileKind::Scores) > 0 {
+            for part in parts.complete(FileKind::Scores)? {
+                match &part.content {
+                    PartContent::Scores(table) => scores.push(table.clone()),
+                    _ => return Err(INCOMPLETE),
+                }
+            }
+        }
+        let shared = before.filter(|before| before.has_settled_as(&snapshot));
+        let revocations = RevocationSet::join(&lists, shared.map(|before| &before.revocations));
+        let editions = Editions {
+            registry: parts.edition(FileKind::Registry)?,
+            policy: parts.edition(FileKind::Policy)?,
+            revocations: parts.edition(FileKind::Revocations)?,
+            scores: parts.edition(FileKind::Scores).ok(),
+        };
+        Ok(Self {
+            issuers: issuers(&root),
             root,
-            issuers,
-            by_key: HashMap::new(),
-            by_id: HashMap::new(),
-            by_certificate: HashMap::new(),
+            registry: Registry::of(shards),
             policy,
             revocations,
             scores,
-            registry_edition,
-            policy_edition,
-            revocations_edition,
-            scores_edition,
-        };
-        for certificate in certificates {
-            state
-                .register(certificate)
-                .map_err(fault(FileKind::Registry))?;
-        }
-        Ok(state)
+            editions,
+            served: Some(Served { time, snapshot }),
+        })
     }
 
-    fn register(&mut self, certificate: Certificate) -> Result<(), Rejection> {
-        let key = certificate.claims().key;
-        let agent = certificate.agent().clone();
-        self.by_certificate.insert(certificate.id(), key);
-        self.by_id.entry(agent).or_default().push(key);
-        // One key, one certificate: a key can neither have two owners nor two terms.
-        if self.by_key.insert(key, certificate).is_some() {
-            let place = Place::TrustFile;
-            return Err(Rejection::Malformed {
-                place,
-                reason: Malformed::Duplicate,
-            });
+    /// The same state, as of a newer timestamp that names the same snapshot and root.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection::StaleState`] when the timestamp names another snapshot,
+    /// [`Rejection::UntrustedRoot`] for another root.
+    pub fn at(&self, time: TrustTime) -> Result<Self, Rejection> {
+        check_root_of(&time, &self.root)?;
+        let served = self.served.as_ref().ok_or(INCOMPLETE)?;
+        if served.time.snapshot() != time.snapshot() {
+            return Err(INCOMPLETE);
         }
-        Ok(())
+        let snapshot = served.snapshot.clone();
+        Ok(Self {
+            served: Some(Served { time, snapshot }),
+            ..self.clone()
+        })
+    }
+
+    /// Whether a snapshot has the settled revocations of this state, and as many.
+    fn has_settled_as(&self, snapshot: &Snapshot) -> bool {
+        let Some(served) = &self.served else {
+            return false;
+        };
+        let settled = |snapshot: &Snapshot| -> Vec<_> {
+            let mut list: Vec<_> = snapshot.of_kind(FileKind::Revocations).collect();
+            list.pop();
+            list
+        };
+        settled(&served.snapshot) == settled(snapshot)
+    }
+
+    /// The newest timestamp of a served state; `None` for a static one.
+    pub fn time(&self) -> Option<&TrustTime> {
+        self.served.as_ref().map(|served| &served.time)
+    }
+
+    /// The snapshot of a served state; `None` for a static one.
+    pub fn snapshot(&self) -> Option<&Arc<Snapshot>> {
+        self.served.as_ref().map(|served| &served.snapshot)
     }
 
     /// The trust root all other files were checked against.
@@ -259,54 +368,60 @@ impl TrustState {
     /// The epochs of registry, revocations and policy.
     pub fn epochs(&self) -> Epochs {
         Epochs {
-            registry: self.registry_edition.epoch,
-            revocations: self.revocations_edition.epoch,
-            policy: self.policy_edition.epoch,
+            registry: self.editions.registry.epoch,
+            revocations: self.editions.revocations.epoch,
+            policy: self.editions.policy.epoch,
         }
     }
 
     /// The certificate of a key, live or not; `None` for a key nobody was certified under.
     pub fn certificate(&self, key: &KeyBytes) -> Option<&Certificate> {
-        self.by_key.get(key)
+        self.registry.get(key)
     }
 
     /// The id of the agent a key was certified for, or the key in hexadecimal when for none.
     pub fn name_of(&self, key: &KeyBytes) -> String {
-        self.by_key
+        self.registry
             .get(key)
             .map_or_else(|| key.to_string(), |c| c.agent().to_string())
     }
 
-    /// The certificate with this object id, live or not.
+    /// The certificate with this object id, live or not, or the one that renewed it for the same
+    /// key.
     pub fn certificate_with_id(&self, id: &ObjectId) -> Option<&Certificate> {
-        self.by_certificate
-            .get(id)
-            .and_then(|key| self.by_key.get(key))
+        self.registry.with_id(id)
     }
 
     /// The certificates of an agent, live or not, highest key epoch first. An agent may have
     /// several keys.
     pub fn certificates_of(&self, agent: &AgentId) -> Vec<&Certificate> {
-        let keys = self.by_id.get(agent).map(Vec::as_slice).unwrap_or_default();
-        let mut found: Vec<_> = keys.iter().filter_map(|key| self.by_key.get(key)).collect();
+        let mut found = self.registry.of_agent(agent);
         found.sort_by_key(|certificate| std::cmp::Reverse(certificate.claims().key_epoch));
         found
     }
 
-    /// Every certificate, in no particular order.
+    /// Every certificate, in no particular order. In a served mesh this verifies all that were not
+    /// looked up before, at some 120 µs each.
     pub fn certificates(&self) -> impl Iterator<Item = &Certificate> {
-        self.by_key.values()
+        self.registry.keys().filter_map(|key| self.registry.get(key))
+    }
+
+    /// How many certificates there are.
+    pub fn registered(&self) -> usize {
+        self.registry.len()
     }
 
     /// The score of an agent, 0 to 1,000, when it has one. Policy takes a missing score for 0
     /// (protocol §10.4).
     pub fn score(&self, agent: &AgentId) -> Option<u16> {
-        self.scores.get(agent).copied()
+        let find = |table: &Arc<HashMap<AgentId, u16>>| table.get(agent).copied();
+        self.scores.iter().filter_map(find).min()
     }
 
-    /// Every score.
-    pub(crate) fn scores(&self) -> &HashMap<AgentId, u16> {
-        &self.scores
+    /// Every score, in no particular order.
+    pub fn scores(&self) -> impl Iterator<Item = (&AgentId, u16)> {
+        let entries = self.scores.iter().flat_map(|table| table.iter());
+        entries.map(|(agent, score)| (agent, *score))
     }
 
     /// The highest epoch of any file.
@@ -337,7 +452,7 @@ impl TrustState {
         place: Place,
     ) -> Result<&Certificate, Rejection> {
         let certificate = self
-            .by_key
+            .registry
             .get(key)
             .ok_or(Rejection::UnknownAgent { place })?;
         certificate
@@ -369,7 +484,7 @@ impl TrustState {
             let key = certificate.claims().key;
             let standing = self
                 .check_standing(&key, now, skew, place)
-                .and_then(|certificate| self.revocations.check_agent(certificate, place));
+                .and_then(|certificate| self.revocations.check_agent(certificate, now, place));
             match standing {
                 Ok(()) => return Ok(key),
                 Err(rejection) => fault = rejection,
@@ -378,27 +493,28 @@ impl TrustState {
         Err(fault)
     }
 
-    /// Checks that every file holds at `now` (protocol §9.7).
+    /// Checks that every file holds at `now` (protocol §9.7), and in a served mesh that the newest
+    /// timestamp is recent enough for the purpose (§9.10).
     ///
     /// # Errors
     ///
     /// [`Rejection::StaleState`] for the first that does not, or not yet, in the order
     /// [`TrustRoot`](StaleState::TrustRoot), [`Registry`](StaleState::Registry),
     /// [`Policy`](StaleState::Policy), [`Revocations`](StaleState::Revocations),
-    /// [`Scores`](StaleState::Scores).
-    pub fn check_fresh(&self, now: Timestamp, skew: ClockSkew) -> Result<(), Rejection> {
+    /// [`Scores`](StaleState::Scores), [`Timestamp`](StaleState::Timestamp).
+    pub fn check_fresh(
+        &self,
+        now: Timestamp,
+        skew: ClockSkew,
+        purpose: Purpose,
+    ) -> Result<(), Rejection> {
+        let of = |edition: Edition| Some(edition.validity);
         let windows = [
             (Some(self.root.validity()), StaleState::TrustRoot),
-            (Some(self.registry_edition.validity), StaleState::Registry),
-            (Some(self.policy_edition.validity), StaleState::Policy),
-            (
-                Some(self.revocations_edition.validity),
-                StaleState::Revocations,
-            ),
-            (
-                self.scores_edition.map(|edition| edition.validity),
-                StaleState::Scores,
-            ),
+            (of(self.editions.registry), StaleState::Registry),
+            (of(self.editions.policy), StaleState::Policy),
+            (of(self.editions.revocations), StaleState::Revocations),
+            (self.editions.scores.and_then(of), StaleState::Scores),
         ];
         for (window, reason) in windows {
             let holds = window.is_none_or(|w| w.check(now, skew).is_ok());
@@ -406,20 +522,41 @@ impl TrustState {
                 return Err(Rejection::StaleState { reason });
             }
         }
-        Ok(())
+        match &self.served {
+            Some(served) => served.time.check_age(now, skew, purpose),
+            // A root with a timestamp role is never content with files alone.
+            None if self.root.is_served() => Err(Rejection::StaleState {
+                reason: StaleState::Timestamp,
+            }),
+            None => Ok(()),
+        }
     }
 
     /// Checks that this state may replace `older` (protocol §9.6): same root, no epoch lower, no
-    /// scores gone, nothing un-revoked. Equal epochs may.
+    /// scores gone, nothing un-revoked; in a served mesh (§9.11) the same root or a later one, and
+    /// the same epoch of anything is the same content. In a static one, equal epochs may differ.
     ///
     /// # Errors
     ///
     /// [`Rejection::UntrustedRoot`] for another root, otherwise [`Rejection::StaleState`] with
-    /// [`Rollback`](StaleState::Rollback).
+    /// [`Rollback`](StaleState::Rollback) or [`Equivocation`](StaleState::Equivocation).
     pub fn check_replaces(&self, older: &Self) -> Result<(), Rejection> {
-        if self.root.id() != older.root.id() {
+        let (root, before) = (&self.root, &older.root);
+        let later = root.mesh() == before.mesh() && root.version() > before.version();
+        if root.id() != before.id() && !later {
             let (place, reason) = (Place::TrustFile, UntrustedRoot::OtherMesh);
             return Err(Rejection::UntrustedRoot { place, reason });
+        }
+        let rollback = Rejection::StaleState {
+            reason: StaleState::Rollback,
+        };
+        match (&self.served, &older.served) {
+            (Some(new), Some(old)) => {
+                new.time.check_follows(&old.time)?;
+                new.snapshot.check_follows(&old.snapshot)?;
+            }
+            (None, Some(_)) => return Err(rollback),
+            (_, None) => {}
         }
         let (new, old) = (self.epochs(), older.epochs());
         let forward = new.registry >= old.registry
@@ -427,19 +564,95 @@ impl TrustState {
             && new.policy >= old.policy
             && self.scores_epoch() >= older.scores_epoch()
             && self.revocations.contains(&older.revocations);
-        if forward {
-            Ok(())
-        } else {
-            Err(Rejection::StaleState {
-                reason: StaleState::Rollback,
-            })
-        }
+        if forward { Ok(()) } else { Err(rollback) }
     }
 
     /// The epoch of the scores; none is lower than any, so that scores, once held, stay.
     fn scores_epoch(&self) -> Option<u64> {
-        self.scores_edition.map(|edition| edition.epoch)
+        self.editions.scores.map(|edition| edition.epoch)
     }
+}
+
+impl Purpose {
+    /// What a message with an action is about.
+    pub const fn of(action: Action) -> Self {
+        match action {
+            Action::Request | Action::Serve => Self::Request,
+            _ => Self::Publish,
+        }
+    }
+}
+
+/// The parts of a snapshot, all there.
+struct Parts<'a>(HashMap<PartKey, &'a Part>);
+
+impl<'a> Parts<'a> {
+    fn of(snapshot: &Snapshot, parts: &'a [Arc<Part>]) -> Result<Self, Rejection> {
+        let found: HashMap<_, _> = parts.iter().map(|part| (part.key, &**part)).collect();
+        let all = snapshot
+            .parts()
+            .iter()
+            .all(|(key, named)| found.get(key).is_some_and(|part| part.named == *named));
+        if all && found.len() == snapshot.parts().len() {
+            Ok(Self(found))
+        } else {
+            Err(INCOMPLETE)
+        }
+    }
+
+    /// The parts of a kind, numbered from 0 without gap.
+    fn contiguous(&self, kind: FileKind) -> Result<Vec<&'a Part>, Rejection> {
+        let mut list: Vec<_> = self.0.values().filter(|part| part.key.kind == kind).collect();
+        list.sort_by_key(|part| part.key.index);
+        let mut places = list.iter().zip(0u16..);
+        if list.is_empty() || !places.all(|(part, index)| part.key.index == index) {
+            return Err(INCOMPLETE);
+        }
+        Ok(list.into_iter().copied().collect())
+    }
+
+    /// The parts of a kind, as many as each says there are.
+    fn complete(&self, kind: FileKind) -> Result<Vec<&'a Part>, Rejection> {
+        let list = self.contiguous(kind)?;
+        if list.iter().any(|part| usize::from(part.count) != list.len()) {
+            return Err(INCOMPLETE);
+        }
+        Ok(list)
+    }
+
+    fn only(&self, kind: FileKind) -> Result<&'a Part, Rejection> {
+        match self.complete(kind)?[..] {
+            [part] => Ok(part),
+            _ => Err(INCOMPLETE),
+        }
+    }
+
+    /// The newest epoch among the parts of a kind, and the window in which all of them hold.
+    fn edition(&self, kind: FileKind) -> Result<Edition, Rejection> {
+        let list = self.contiguous(kind)?;
+        let epoch = list.iter().map(|part| part.edition.epoch).max();
+        let from = list.iter().map(|part| part.edition.validity.from()).max();
+        let until = list.iter().map(|part| part.edition.validity.until()).min();
+        let (Some(epoch), Some(from), Some(until)) = (epoch, from, until) else {
+            return Err(INCOMPLETE);
+        };
+        let validity = Validity::new(from, until).ok_or(INCOMPLETE)?;
+        Ok(Edition { epoch, validity })
+    }
+}
+
+fn issuers(root: &TrustRoot) -> Arc<HashMap<KeyBytes, PublicKey>> {
+    let keys = root.keys(Role::Issuer).iter();
+    Arc::new(keys.map(|key| (key.bytes(), *key)).collect())
+}
+
+/// Checks that a timestamp is of the root it was opened under.
+fn check_root_of(time: &TrustTime, root: &TrustRoot) -> Result<(), Rejection> {
+    if time.root() == (root.version(), root.id()) {
+        return Ok(());
+    }
+    let (place, reason) = (Place::TrustFile, UntrustedRoot::Lineage);
+    Err(Rejection::UntrustedRoot { place, reason })
 }
 
 impl Anchors for TrustState {
@@ -448,12 +661,18 @@ impl Anchors for TrustState {
     }
 
     fn holder(&self, key: &KeyBytes) -> Option<PublicKey> {
-        self.by_key.get(key).map(|certificate| *certificate.key())
+        self.registry.get(key).map(|certificate| *certificate.key())
     }
 }
 
-/// Reads a trust root and decides whether it is acceptable here.
-fn admit_root(
+/// Reads the first trust root of a mesh and decides whether it is acceptable here (protocol §9.5,
+/// steps 1 and 2).
+///
+/// # Errors
+///
+/// As [`TrustRoot::parse`]; [`Rejection::UntrustedRoot`] when it is not the pinned one or not
+/// admitted.
+pub fn admit_root(
     file: &Bytes,
     admission: Admission,
     pin: Option<ObjectId>,
@@ -468,159 +687,4 @@ fn admit_root(
         return Err(untrusted(UntrustedRoot::DevMesh));
     }
     Ok(root)
-}
-
-/// The encoded certificates of a registry, for the registrar's books.
-pub(crate) fn registry_entries(root: &TrustRoot, file: &Bytes) -> Result<Vec<Bytes>, Rejection> {
-    let opened = open(
-        root,
-        Role::Registrar,
-        FileKind::Registry,
-        file,
-        read_entries,
-    )?;
-    Ok(opened.1)
-}
-
-fn read_entries(r: &mut Reader<'_>) -> Result<Vec<Bytes>, Rejection> {
-    let len = r.array()?;
-    (0..len).map(|_| r.bin(CERTIFICATE_MAX)).collect()
-}
-
-/// Opens a file: its signatures, then its body.
-fn open<T>(
-    root: &TrustRoot,
-    role: Role,
-    kind: FileKind,
-    file: &Bytes,
-    read: impl FnOnce(&mut Reader<'_>) -> Result<T, Rejection>,
-) -> Result<(Edition, T), Rejection> {
-    let file = SignedFile::parse(kind, file)?;
-    root.check_file(role, &file)?;
-    let check_mesh = |mesh| {
-        let (place, reason) = (Place::TrustFile, UntrustedRoot::OtherMesh);
-        if mesh == root.mesh() {
-            Ok(())
-        } else {
-            Err(Rejection::UntrustedRoot { place, reason })
-        }
-    };
-    read_body(kind, &file.body, check_mesh, read)
-}
-
-/// Reads a body `[v, mesh, epoch, nbf, exp, …content…, ext]`.
-fn read_body<T>(
-    kind: FileKind,
-    body: &Bytes,
-    check_mesh: impl FnOnce(MeshId) -> Result<(), Rejection>,
-    read: impl FnOnce(&mut Reader<'_>) -> Result<T, Rejection>,
-) -> Result<(Edition, T), Rejection> {
-    let place = Place::TrustFile;
-    let mut r = Reader::new(body, place);
-    r.array_of(6 + content_len(kind))?;
-    let found = r.uint()?;
-    if found != OBJECT_VERSION {
-        return Err(Rejection::UnsupportedVersion { place, found });
-    }
-    check_mesh(MeshId(r.bin_of()?))?;
-    let edition = Edition {
-        epoch: r.uint()?,
-        validity: read_validity(&mut r)?,
-    };
-    let content = read(&mut r)?;
-    if r.array()? != 0 {
-        return Err(r.fault(Malformed::Extension));
-    }
-    r.finish()?;
-    Ok((edition, content))
-}
-
-/// Values between the window and the extensions of each kind of file.
-const fn content_len(kind: FileKind) -> usize {
-    match kind {
-        FileKind::Policy => 4,
-        FileKind::Revocations => 3,
-        _ => 1,
-    }
-}
-
-fn read_certificates(r: &mut Reader<'_>, root: &TrustRoot) -> Result<Vec<Certificate>, Rejection> {
-    let len = r.array()?;
-    let mut certificates = Vec::new();
-    for _ in 0..len {
-        let bytes = r.bin(CERTIFICATE_MAX)?;
-        let certificate = UnverifiedCertificate::parse(&bytes)?;
-        certificates.push(certificate.verify(root.mesh(), root.keys(Role::Registrar))?);
-    }
-    Ok(certificates)
-}
-
-fn read_scores(r: &mut Reader<'_>) -> Result<HashMap<AgentId, u16>, Rejection> {
-    let len = r.array()?;
-    let mut scores = HashMap::new();
-    let mut last: Option<AgentId> = None;
-    for _ in 0..len {
-        r.array_of(2)?;
-        let agent = read_agent(r)?;
-        let score: u16 = r.number_of()?;
-        if score > 1000 {
-            return Err(r.fault(Malformed::OutOfRange));
-        }
-        if last.as_ref().is_some_and(|last| *last >= agent) {
-            return Err(r.fault(Malformed::Duplicate));
-        }
-        last = Some(agent.clone());
-        scores.insert(agent, score);
-    }
-    Ok(scores)
-}
-
-/// The content of a new trust file (protocol §9.4).
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum FileDraft<'a> {
-    /// A registry of encoded certificates.
-    Registry(&'a [Bytes]),
-    /// A policy.
-    Policy(&'a Policy),
-    /// A revocation list.
-    Revocations(&'a RevocationSet),
-    /// Scores, by agent.
-    Scores(&'a std::collections::BTreeMap<AgentId, u16>),
-}
-
-impl FileDraft<'_> {
-    /// Signs the file with keys of the role that must sign it, each with its position in the role.
-    ///
-    /// Nothing is checked here. What a reader would refuse, such as a window of more than 30 days
-    /// or too few signers, comes out when the file is [assembled](TrustState::assemble).
-    pub fn sign(&self, mesh: MeshId, edition: Edition, signers: &[(u8, &SigningKey)]) -> Bytes {
-        let kind = match self {
-            Self::Registry(_) => FileKind::Registry,
-            Self::Policy(_) => FileKind::Policy,
-            Self::Revocations(_) => FileKind::Revocations,
-            Self::Scores(_) => FileKind::Scores,
-        };
-        // The outer array is written by hand because its contents write themselves.
-        let mut body = vec![0x90 | (6 + content_len(kind)) as u8];
-        wire::encode_into(&mut body, &OBJECT_VERSION);
-        wire::encode_into(&mut body, bin(&mesh.0));
-        wire::encode_into(&mut body, &edition.epoch);
-        wire::encode_into(&mut body, &edition.validity.from().as_millis());
-        wire::encode_into(&mut body, &edition.validity.until().as_millis());
-        match self {
-            Self::Registry(certificates) => {
-                let list: Vec<_> = certificates.iter().map(|bytes| bin(bytes)).collect();
-                wire::encode_into(&mut body, &list);
-            }
-            Self::Policy(policy) => policy.write(&mut body),
-            Self::Revocations(set) => set.write(&mut body),
-            Self::Scores(scores) => {
-                let list: Vec<_> = scores.iter().map(|(id, s)| (id.as_str(), *s)).collect();
-                wire::encode_into(&mut body, &list);
-            }
-        }
-        body.push(0x90);
-        sign_file(kind, &body, signers)
-    }
 }

@@ -31,6 +31,8 @@ pub(crate) fn trust_file(home: &Path, kind: FileKind) -> PathBuf {
         FileKind::Policy => "policy.tm",
         FileKind::Revocations => "revocations.tm",
         FileKind::Scores => "scores.tm",
+        FileKind::Timestamp => "timestamp.tm",
+        FileKind::Snapshot => "snapshot.tm",
     })
 }
 

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::Edition;
-use super::read_body;
-use super::read_entries;
-use super::read_scores;
+use super::files::read_body;
+use super::files::read_entries;
+use super::files::read_scores;
 use crate::proto::certificate::UnverifiedCertificate;
 use crate::proto::identity::AgentId;
 use crate::proto::policy::Policy;
@@ -16,7 +16,6 @@ use crate::proto::rejection::Rejection;
 use crate::proto::rejection::UntrustedRoot;
 use crate::proto::revocation::RevocationSet;
 use crate::proto::root::FileKind;
-use crate::proto::root::Role;
 use crate::proto::root::SignedFile;
 use crate::proto::root::TrustRoot;
 use crate::proto::signing::MeshId;
@@ -62,7 +61,7 @@ impl UnverifiedFile {
             mesh = found;
             Ok(())
         };
-        let (edition, content) = read_body(kind, &file.body, any, |r| {
+        let (edition, content, _) = read_body(kind, &file.body, any, |r| {
             Ok(match kind {
                 FileKind::Registry => {
                     let entries = read_entries(r)?;
@@ -72,7 +71,7 @@ impl UnverifiedFile {
                 FileKind::Policy => FileContent::Policy(Policy::read(r)?),
                 FileKind::Revocations => FileContent::Revocations(RevocationSet::read(r)?),
                 FileKind::Scores => FileContent::Scores(read_scores(r)?.into_iter().collect()),
-                FileKind::Root => {
+                FileKind::Root | FileKind::Timestamp | FileKind::Snapshot => {
                     return Err(r.fault(crate::proto::rejection::Malformed::OutOfRange));
                 }
             })
@@ -120,12 +119,6 @@ impl UnverifiedFile {
             let (place, reason) = (Place::TrustFile, UntrustedRoot::OtherMesh);
             return Err(Rejection::UntrustedRoot { place, reason });
         }
-        let role = match self.content {
-            FileContent::Registry(_) => Role::Registrar,
-            FileContent::Policy(_) => Role::Policy,
-            FileContent::Revocations(_) => Role::Revoker,
-            FileContent::Scores(_) => Role::Scores,
-        };
-        root.check_file(role, &self.file)
+        root.check_file(self.file.kind().role(), &self.file)
     }
 }

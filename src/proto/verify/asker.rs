@@ -150,7 +150,7 @@ pub(crate) fn check_receiver(
     let check = || -> Result<(), Rejection> {
         own.check_validity(now, skew)?;
         let holders = Holders::look_up(own, trust, now, skew)?;
-        trust.revocations().check_chain(own, holders.iter())?;
+        trust.revocations().check_chain(own, holders.iter(), now)?;
         trust
             .policy()
             .permit_subscription(&SubjectPattern::from(subject))

@@ -42,6 +42,7 @@ use crate::proto::signing::Budget;
 use crate::proto::signing::ObjectId;
 use crate::proto::subject::Subject;
 use crate::proto::time::ClockSkew;
+use crate::proto::trust::Purpose;
 use crate::proto::trust::TrustState;
 
 /// The checks, and the chains they have met.
@@ -96,7 +97,7 @@ impl Checks {
         }
         let duty = asker.check_route(claims)?;
         claims.check_time(now, self.skew)?;
-        trust.check_fresh(now, self.skew)?;
+        trust.check_fresh(now, self.skew, Purpose::of(claims.action))?;
         asker.check_own(claims, scene, self.skew)?;
 
         let mut budget = Budget::message();
@@ -120,7 +121,7 @@ impl Checks {
         chain.check_validity(now, self.skew)?;
         let (chain, is_new) = known.verify(trust, &mut budget)?;
         found.chain = Some(chain.clone());
-        let not_revoked = trust.revocations().check_chain(&chain, holders.iter())?;
+        let not_revoked = trust.revocations().check_chain(&chain, holders.iter(), now)?;
 
         let sighting = Sighting {
             sender: sender_key,

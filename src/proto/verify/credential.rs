@@ -26,6 +26,7 @@ use crate::proto::signing::Budget;
 use crate::proto::subject::Subject;
 use crate::proto::subject::SubjectPattern;
 use crate::proto::time::ClockSkew;
+use crate::proto::trust::Purpose;
 
 /// Checks that a credential may send: what every receiver would refuse is refused here.
 ///
@@ -43,10 +44,10 @@ pub fn check_send(
     skew: ClockSkew,
 ) -> Result<(), Rejection> {
     let (trust, now, chain) = (scene.trust, scene.now, credential.chain());
-    trust.check_fresh(now, skew)?;
+    trust.check_fresh(now, skew, Purpose::of(action))?;
     let holders = Holders::look_up(chain, trust, now, skew)?;
     chain.check_validity(now, skew)?;
-    trust.revocations().check_chain(chain, holders.iter())?;
+    trust.revocations().check_chain(chain, holders.iter(), now)?;
     chain.check_covers(&Need {
         action,
         subject,
@@ -80,10 +81,10 @@ pub fn check_subscribe(
     skew: ClockSkew,
 ) -> Result<(), Rejection> {
     let (trust, now, chain) = (scene.trust, scene.now, credential.chain());
-    trust.check_fresh(now, skew)?;
+    trust.check_fresh(now, skew, Purpose::Publish)?;
     let holders = Holders::look_up(chain, trust, now, skew)?;
     chain.check_validity(now, skew)?;
-    trust.revocations().check_chain(chain, holders.iter())?;
+    trust.revocations().check_chain(chain, holders.iter(), now)?;
     chain.check_covers_subscription(&SubscribeNeed { pattern, group })?;
     trust.policy().check_lifetimes(chain)?;
     trust.policy().permit_subscription(pattern)
@@ -143,13 +144,13 @@ pub fn verify_chain(
         let (place, reason) = (Place::Chain, UntrustedRoot::OtherMesh);
         return Err(Rejection::UntrustedRoot { place, reason });
     }
-    trust.check_fresh(now, skew)?;
+    trust.check_fresh(now, skew, Purpose::Authority)?;
     Holders::look_up(&chain, trust, now, skew)?;
     chain.check_validity(now, skew)?;
     trust.policy().check_lifetimes(&chain)?;
     let chain = chain.verify(&**trust, &mut Budget::message())?;
     let holders = Holders::look_up(&chain, trust, now, skew)?;
-    trust.revocations().check_chain(&chain, holders.iter())?;
+    trust.revocations().check_chain(&chain, holders.iter(), now)?;
     Ok(chain)
 }
 

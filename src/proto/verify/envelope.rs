@@ -17,6 +17,7 @@ use crate::proto::replay::Fresh;
 use crate::proto::scope::Action;
 use crate::proto::signing::ObjectId;
 use crate::proto::time::ClockSkew;
+use crate::proto::trust::Purpose;
 
 /// A verified message: what handlers get, and all they get.
 ///
@@ -139,13 +140,13 @@ impl VerifiedEnvelope {
     /// Why the message would be refused now.
     pub fn recheck(&self, scene: &Scene<'_>, skew: ClockSkew) -> Result<(), Rejection> {
         let (trust, now) = (scene.trust, scene.now);
-        trust.check_fresh(now, skew)?;
+        trust.check_fresh(now, skew, Purpose::of(self.claims.action))?;
         self.claims.check_time(now, skew)?;
         let holders = Holders::look_up(&self.chain, trust, now, skew)?;
         self.chain.check_validity(now, skew)?;
         trust
             .revocations()
-            .check_chain(&self.chain, holders.iter())?;
+            .check_chain(&self.chain, holders.iter(), now)?;
         if self.claims.action == Action::Serve {
             // An answer was permitted on the subject of its request, which it does not name.
             return Ok(());

@@ -133,8 +133,7 @@ impl Authority {
             revocations: state.revocations().clone(),
             scores: state
                 .scores()
-                .iter()
-                .map(|(id, score)| (id.clone(), *score))
+                .map(|(id, score)| (id.clone(), score))
                 .collect(),
             epoch: state.latest_epoch(),
             saved: state.latest_epoch(),

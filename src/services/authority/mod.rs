@@ -288,7 +288,7 @@ impl Authority {
         let certificate = UnverifiedCertificate::parse(&bytes)?.verify(self.mesh, &[registrar])?;
         let place = crate::proto::rejection::Place::Certificate;
         self.policy.check_lists(&certificate, place)?;
-        self.revocations.check_agent(&certificate, place)?;
+        self.revocations.check_agent(&certificate, now, place)?;
         self.agents.insert(id.clone(), (public, bytes.clone()));
         Ok(bytes)
     }
