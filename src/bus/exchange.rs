@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::faults::{Dice, Faults, matches};
+use super::memory::Buckets;
 use super::memory::MemoryOptions;
 use super::{Delivery, HeaderMap, HeaderValue, Outgoing, Statistics, StatusCode, Subject};
 
@@ -37,6 +38,7 @@ pub(super) struct Exchange {
     wild: BTreeSet<u64>,
     pub(super) dice: Dice,
     pub(super) faults: Option<Faults>,
+    pub(super) buckets: Buckets,
     taps: Vec<Weak<Mutex<Vec<Outgoing>>>>,
 }
 
@@ -49,6 +51,7 @@ impl Default for Exchange {
             wild: BTreeSet::new(),
             dice: Dice::seeded(0),
             faults: None,
+            buckets: Buckets::default(),
             taps: Vec::new(),
         }
     }

@@ -20,7 +20,10 @@
 //! ```
 //!
 //! Tests turn it against its users: [`MemoryBus::inject`] lets faults happen to messages,
-//! [`MemoryBus::forge`] delivers what nobody published, [`MemoryBus::tap`] records for replay.
+//! [`MemoryBus::forge`] delivers what nobody published, [`MemoryBus::tap`] records for replay,
+//! [`MemoryBus::bucket`] tampers with what is stored.
+
+mod store;
 
 use std::fmt;
 use std::future::ready;
@@ -33,8 +36,11 @@ use futures_util::Stream;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 
+pub(super) use self::store::Buckets;
+pub use self::store::{BucketState, MemoryBucket};
 use super::exchange::{Endpoint, Exchange, Route};
 use super::faults::{Dice, Faults, InFlight};
+use super::store::{BucketConfig, Store, StoreError};
 use super::{
     Bus, BusFuture, BusSubscriber, Closed, ConnectError, Delivery, DrainError, FlushError,
     FlushErrorKind, Outgoing, PublishError, PublishErrorKind, RawSubscriber, ReconnectError,
@@ -292,6 +298,20 @@ impl MemoryConnection {
         })
     }
 
+    fn open_bucket(&self, config: &BucketConfig) -> Result<Arc<dyn Store>, StoreError> {
+        config.check()?;
+        if self.open().is_err() {
+            let closed = "the connection is closed".to_owned();
+            return Err(StoreError::Unreachable(closed));
+        }
+        let bucket = self.bus.exchange().buckets.open(config)?;
+        Ok(Arc::new(self::store::MemoryStore {
+            connection: self.clone(),
+            bucket,
+            config: config.clone(),
+        }))
+    }
+
     fn close(&self) -> Result<(), DrainError> {
         let mut exchange = self.bus.exchange();
         if self.endpoint.closed.swap(true, Ordering::AcqRel) {
@@ -359,6 +379,13 @@ impl Bus for MemoryConnection {
     fn second(&self) -> BusFuture<'_, Result<Arc<dyn Bus>, ConnectError>> {
         let second = self.bus.connect_with(self.endpoint.options.clone());
         Box::pin(ready(Ok(Arc::new(second) as Arc<dyn Bus>)))
+    }
+
+    fn store<'a>(
+        &'a self,
+        bucket: &'a BucketConfig,
+    ) -> BusFuture<'a, Result<Arc<dyn Store>, StoreError>> {
+        Box::pin(ready(self.open_bucket(bucket)))
     }
 
     fn redials(&self) -> u64 {

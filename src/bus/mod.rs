@@ -17,6 +17,7 @@ mod exchange;
 pub mod faults;
 pub mod memory;
 pub mod nats;
+pub mod store;
 
 use std::fmt;
 use std::future::Future;
@@ -35,6 +36,10 @@ pub use async_nats::{
 use bytes::Bytes;
 use futures_util::Stream;
 use thiserror::Error;
+
+use self::store::BucketConfig;
+use self::store::Store;
+use self::store::StoreError;
 
 /// What an asynchronous method of [`Bus`] returns, boxed so that the trait stays object-safe.
 /// Dropping it gives the operation up; a message may have been sent all the same.
@@ -111,6 +116,20 @@ pub trait Bus: fmt::Debug + Send + Sync + 'static {
     ///
     /// [`ConnectError`], what connecting says; a drained connection can still be asked.
     fn second(&self) -> BusFuture<'_, Result<Arc<dyn Bus>, ConnectError>>;
+
+    /// Opens a bucket of the bus's compare-and-set store, over this connection. What a bucket may
+    /// be believed, [`store`] says.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Invalid`] for a malformed name, before anything is sent;
+    /// [`StoreError::Unreachable`] when the bus has no store, or is away; [`StoreError::Config`]
+    /// when the bucket exists and is another than asked for, or the server did not do as asked;
+    /// [`StoreError::Refused`] when it does not exist and was not to be created.
+    fn store<'a>(
+        &'a self,
+        bucket: &'a BucketConfig,
+    ) -> BusFuture<'a, Result<Arc<dyn Store>, StoreError>>;
 
     /// How often a connection that had died for good was replaced by a new one.
     fn redials(&self) -> u64;

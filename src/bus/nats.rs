@@ -6,6 +6,7 @@
 //! [`NatsBus`] notices, dials again with the same options, restores every subscription and goes
 //! on. Programs built with `panic = "abort"` cannot be helped that way: they stop.
 
+mod store;
 mod supervision;
 
 use std::fmt;
@@ -15,7 +16,9 @@ use std::time::Duration;
 use async_nats::client::traits::Publisher;
 use async_nats::message::OutboundMessage;
 
+use self::store::NatsStore;
 use self::supervision::{Phase, Shared, Wish};
+use super::store::{BucketConfig, Store, StoreError};
 use super::{
     Bus, BusFuture, BusSubscriber, ConnectError, ConnectErrorKind, ConnectOptions, DrainError,
     FlushError, FlushErrorKind, Outgoing, PublishError, PublishErrorKind, ReconnectError,
@@ -185,6 +188,13 @@ impl Bus for NatsBus {
             let second = Self::dial(addrs.to_vec(), options.clone()).await?;
             Ok(Arc::new(second) as Arc<dyn Bus>)
         })
+    }
+
+    fn store<'a>(
+        &'a self,
+        bucket: &'a BucketConfig,
+    ) -> BusFuture<'a, Result<Arc<dyn Store>, StoreError>> {
+        Box::pin(NatsStore::open(self.shared.clone(), bucket.clone()))
     }
 
     fn redials(&self) -> u64 {

@@ -36,6 +36,9 @@ use trustmesh::bus::Subject;
 use trustmesh::bus::SubscribeError;
 use trustmesh::bus::memory::MemoryConnection;
 use trustmesh::bus::nats::NatsBus;
+use trustmesh::bus::store::BucketConfig;
+use trustmesh::bus::store::Store;
+use trustmesh::bus::store::StoreError;
 use trustmesh::error::Denied;
 use trustmesh::proto::names::Tag;
 use trustmesh::proto::rejection::Class;
@@ -551,6 +554,13 @@ impl Bus for Stalling {
             };
             Ok(Arc::new(second) as Arc<dyn Bus>)
         })
+    }
+
+    fn store<'a>(
+        &'a self,
+        bucket: &'a BucketConfig,
+    ) -> BusFuture<'a, Result<Arc<dyn Store>, StoreError>> {
+        self.inner.store(bucket)
     }
 
     fn redials(&self) -> u64 {

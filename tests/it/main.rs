@@ -3,6 +3,7 @@
 mod authority;
 mod bus_conformance;
 mod bus_faults;
+mod bus_store;
 mod bus_supervision;
 mod client_audit;
 mod client_batches;

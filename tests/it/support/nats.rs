@@ -61,8 +61,17 @@ pub async fn shared() -> &'static NatsServer {
     SHARED.get_or_init(NatsServer::start).await
 }
 
+static JETSTREAM: OnceCell<NatsServer> = OnceCell::const_new();
+
+/// The server with JetStream that all tests share. Use bucket names of your own on it.
+pub async fn jetstream() -> &'static NatsServer {
+    JETSTREAM.get_or_init(NatsServer::start_jetstream).await
+}
+
 /// A running nats-server on a loopback port.
 pub struct NatsServer {
+    /// Where JetStream keeps its files, across restarts unless in a container.
+    _files: Option<tempfile::TempDir>,
     source: &'static Source,
     port: u16,
     config: String,
@@ -73,6 +82,15 @@ impl NatsServer {
     /// Starts a server with the default configuration.
     pub async fn start() -> Self {
         Self::start_with("").await
+    }
+
+    /// Starts a server with JetStream.
+    pub async fn start_jetstream() -> Self {
+        let files = tempfile::tempdir().expect("a folder for JetStream");
+        let config = format!("jetstream {{ store_dir: {:?} }}", files.path());
+        let mut server = Self::start_with(&config).await;
+        server._files = Some(files);
+        server
     }
 
     /// Starts a server whose configuration file holds `config`.
@@ -86,6 +104,7 @@ impl NatsServer {
                 if let Some(running) = Running::start(source, port, &config).await {
                     let running = Some(running);
                     return Self {
+                        _files: None,
                         source,
                         port,
                         config,
