@@ -710,7 +710,9 @@ impl Signed {
         )?;
         let chain = chain.verify(&**trust, &mut Budget::message())?;
         let holders = Holders::look_up(&chain, trust, now, skew)?;
-        trust.revocations().check_chain(&chain, holders.iter(), now)?;
+        trust
+            .revocations()
+            .check_chain(&chain, holders.iter(), now)?;
         Ok(chain)
     }
 }

@@ -3,7 +3,7 @@
 //! | what | values |
 //! |---|---|
 //! | domain tags | [`Tag`]: 24 bytes, `0xFF`, `trustmesh/1 `, a name of at most 11 characters, NUL padding |
-//! | frame magic | `TMSH` envelope, `TMHS` handshake, `TMTS` trust-state file |
+//! | frame magic | `TMSH` envelope, `TMHS` handshake, `TMTS` trust-state file, `TMBU` bulletin |
 //! | frame version | 1 |
 //! | object version | 1 |
 //! | envelope modes | 1 one signature; 2 one signature over a batch; 3 reserved for session MACs |
@@ -14,7 +14,7 @@
 //! | trust-root extensions | 1 dev mesh (critical); 2 lineage (critical) |
 //! | trust-file extensions | of revocations 2 retirements (critical); of parts 16 shard (critical) |
 //! | roles of trust-root keys | 1 root, 2 issuer, 3 registrar, 4 revoker, 5 policy, 6 timestamp, 7 scores |
-//! | trust-file kinds | 1 trust root, 2 registry, 3 policy, 4 revocations, 5 scores, 6 timestamp, 7 snapshot |
+//! | trust-file kinds | 1 trust root, 2 registry, 3 policy, 4 revocations, 5 scores, 6 timestamp, 7 snapshot, 8 books |
 //! | rejection codes | class × 100 + reason: [`Rejection`](super::rejection::Rejection) |
 //! | subjects | `<prefix>.audit.<id>`, `<prefix>.handshake.<id>.<instance>`; the prefix defaults to `trustmesh`, `/` in an id is written `~` |
 //! | inbox | `_INBOX.<U-nkey of the identity key>` |
@@ -28,6 +28,8 @@ pub const MAGIC_ENVELOPE: [u8; 4] = *b"TMSH";
 pub const MAGIC_HANDSHAKE: [u8; 4] = *b"TMHS";
 /// First bytes of a trust-state file (protocol §9.1).
 pub const MAGIC_TRUST: [u8; 4] = *b"TMTS";
+/// First bytes of a bulletin: what is new in a served trust state (protocol §9.12).
+pub const MAGIC_BULLETIN: [u8; 4] = *b"TMBU";
 /// Version of every frame, `fv`; any other is refused as code 301 (protocol §2.6).
 pub const FRAME_VERSION: u64 = 1;
 /// Version of every signed object, `v` (protocol §2.6). It pins the suite: Ed25519 as in §2.2,
@@ -116,6 +118,8 @@ pub enum Tag {
     Timestamp,
     /// Snapshot.
     Snapshot,
+    /// Books of the verifier service.
+    Books,
     /// Digest of a whole file of the trust state.
     TrustPart,
     /// Handshake hello (H1); an id only, never signed.
@@ -133,7 +137,7 @@ pub enum Tag {
 
 impl Tag {
     /// Every tag, for tests that try each against each.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Envelope,
         Self::Batch,
         Self::Content,
@@ -149,6 +153,7 @@ impl Tag {
         Self::Scores,
         Self::Timestamp,
         Self::Snapshot,
+        Self::Books,
         Self::TrustPart,
         Self::Hello,
         Self::Challenge,
@@ -175,6 +180,7 @@ impl Tag {
             Self::Scores => "scores",
             Self::Timestamp => "timestamp",
             Self::Snapshot => "snapshot",
+            Self::Books => "books",
             Self::TrustPart => "trust-part",
             Self::Hello => "hs-hello",
             Self::Challenge => "hs-challeng",

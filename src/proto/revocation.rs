@@ -45,6 +45,19 @@ pub struct RevocationSet {
     recent: Names,
 }
 
+/// One thing that was revoked.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Revocation {
+    /// A link, by its object id.
+    Link(ObjectId),
+    /// A key, for good.
+    Key(KeyBytes),
+    /// An agent, whatever its key.
+    Agent(AgentId),
+    /// A key, from an instant on.
+    Retirement(KeyBytes, Timestamp),
+}
+
 /// Names of what was revoked.
 #[derive(Clone, Debug, Default)]
 struct Names {
@@ -85,6 +98,37 @@ impl RevocationSet {
         if self.retires(&key).is_none_or(|earlier| from < earlier) {
             self.recent.retirements.insert(key, from);
         }
+    }
+
+    /// Adds one thing.
+    pub fn revoke(&mut self, revocation: Revocation) {
+        match revocation {
+            Revocation::Link(link) => self.revoke_link(link),
+            Revocation::Key(key) => self.revoke_key(key),
+            Revocation::Agent(agent) => self.revoke_agent(agent),
+            Revocation::Retirement(key, from) => self.retire_key(key, from),
+        }
+    }
+
+    /// What is revoked here and not in `older`, in a fixed order.
+    pub fn beyond(&self, older: &Self) -> Vec<Revocation> {
+        let links = self
+            .links()
+            .into_iter()
+            .filter(|link| !older.has_link(link));
+        let keys = self.keys().into_iter().filter(|key| !older.has_key(key));
+        let agents = self.agents().into_iter().filter(|id| !older.has_agent(id));
+        let later = |(key, from): &(KeyBytes, Timestamp)| {
+            older.retires(key).is_none_or(|before| before > *from)
+        };
+        let retirements = self.retirements().into_iter().filter(later);
+        let retirements = retirements.map(|(key, from)| Revocation::Retirement(key, from));
+        links
+            .map(Revocation::Link)
+            .chain(keys.map(Revocation::Key))
+            .chain(agents.map(Revocation::Agent))
+            .chain(retirements)
+            .collect()
     }
 
     /// When a key retires, if it does.
@@ -277,7 +321,11 @@ impl RevocationSet {
     }
 
     /// Takes in what [`write_retirements`](Self::write_retirements) wrote.
-    pub(crate) fn read_retirements(&mut self, value: &Bytes, place: Place) -> Result<(), Rejection> {
+    pub(crate) fn read_retirements(
+        &mut self,
+        value: &Bytes,
+        place: Place,
+    ) -> Result<(), Rejection> {
         let mut r = Reader::new(value, place);
         let mut last: Option<KeyBytes> = None;
         let len = r.array()?;

@@ -487,11 +487,13 @@ pub enum FileKind {
     Timestamp = 6,
     /// Snapshot: the parts of one trust state.
     Snapshot = 7,
+    /// What a verifier service must not forget; nobody else reads it.
+    Books = 8,
 }
 
 impl FileKind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Root,
         Self::Registry,
         Self::Policy,
@@ -499,6 +501,7 @@ impl FileKind {
         Self::Scores,
         Self::Timestamp,
         Self::Snapshot,
+        Self::Books,
     ];
 
     /// The kind that a file says to be of.
@@ -523,6 +526,7 @@ impl FileKind {
             Self::Scores => "scores",
             Self::Timestamp => "timestamp",
             Self::Snapshot => "snapshot",
+            Self::Books => "books",
         }
     }
 
@@ -530,7 +534,7 @@ impl FileKind {
     pub const fn role(self) -> Role {
         match self {
             Self::Root => Role::Root,
-            Self::Registry => Role::Registrar,
+            Self::Registry | Self::Books => Role::Registrar,
             Self::Policy => Role::Policy,
             Self::Revocations => Role::Revoker,
             Self::Scores => Role::Scores,
@@ -547,6 +551,7 @@ impl FileKind {
             Self::Scores => Tag::Scores,
             Self::Timestamp => Tag::Timestamp,
             Self::Snapshot => Tag::Snapshot,
+            Self::Books => Tag::Books,
         }
     }
 }

@@ -11,7 +11,9 @@
 //! served   timestamp ▶ snapshot ▶ parts ──compose──▶ TrustState    the timestamp's age does, too
 //! ```
 
+mod bulletin;
 mod files;
+mod follower;
 mod part;
 mod registry;
 mod snapshot;
@@ -49,9 +51,13 @@ use self::part::PartContent;
 use self::registry::Registry;
 use self::snapshot::INCOMPLETE;
 
+pub use self::bulletin::BULLETIN_MAX;
+pub use self::bulletin::Bulletin;
 pub use self::files::Extent;
 pub use self::files::FileDraft;
 pub(crate) use self::files::registry_entries;
+pub use self::follower::Follower;
+pub use self::follower::Progress;
 pub use self::part::Part;
 pub use self::registry::REGISTRY_SHARDS_MAX;
 pub use self::registry::shard_of;
@@ -200,18 +206,17 @@ impl TrustState {
         let policy = open(FileKind::Policy, &files.policy)?;
         let revocations = open(FileKind::Revocations, &files.revocations)?;
         let scores = files.scores.as_ref();
-        let scores = scores.map(|file| open(FileKind::Scores, file)).transpose()?;
+        let scores = scores
+            .map(|file| open(FileKind::Scores, file))
+            .transpose()?;
         let editions = Editions {
             registry: registry.edition,
             policy: policy.edition,
             revocations: revocations.edition,
             scores: scores.as_ref().map(|scores| scores.edition),
         };
-        let (
-            Content::Registry(shard),
-            Content::Policy(policy),
-            Content::Revocations(revocations),
-        ) = (registry.content, policy.content, revocations.content)
+        let (Content::Registry(shard), Content::Policy(policy), Content::Revocations(revocations)) =
+            (registry.content, policy.content, revocations.content)
         else {
             // Each was opened as what it is.
             return Err((FileKind::Registry, INCOMPLETE));
@@ -403,7 +408,9 @@ impl TrustState {
     /// Every certificate, in no particular order. In a served mesh this verifies all that were not
     /// looked up before, at some 120 µs each.
     pub fn certificates(&self) -> impl Iterator<Item = &Certificate> {
-        self.registry.keys().filter_map(|key| self.registry.get(key))
+        self.registry
+            .keys()
+            .filter_map(|key| self.registry.get(key))
     }
 
     /// How many certificates there are.
@@ -589,11 +596,12 @@ struct Parts<'a>(HashMap<PartKey, &'a Part>);
 impl<'a> Parts<'a> {
     fn of(snapshot: &Snapshot, parts: &'a [Arc<Part>]) -> Result<Self, Rejection> {
         let found: HashMap<_, _> = parts.iter().map(|part| (part.key, &**part)).collect();
-        let all = snapshot
+        // The books decide nothing, and only a verifier service has them.
+        let mut named = snapshot
             .parts()
             .iter()
-            .all(|(key, named)| found.get(key).is_some_and(|part| part.named == *named));
-        if all && found.len() == snapshot.parts().len() {
+            .filter(|(key, _)| key.kind != FileKind::Books);
+        if named.all(|(key, named)| found.get(key).is_some_and(|part| part.named == *named)) {
             Ok(Self(found))
         } else {
             Err(INCOMPLETE)
@@ -602,7 +610,11 @@ impl<'a> Parts<'a> {
 
     /// The parts of a kind, numbered from 0 without gap.
     fn contiguous(&self, kind: FileKind) -> Result<Vec<&'a Part>, Rejection> {
-        let mut list: Vec<_> = self.0.values().filter(|part| part.key.kind == kind).collect();
+        let mut list: Vec<_> = self
+            .0
+            .values()
+            .filter(|part| part.key.kind == kind)
+            .collect();
         list.sort_by_key(|part| part.key.index);
         let mut places = list.iter().zip(0u16..);
         if list.is_empty() || !places.all(|(part, index)| part.key.index == index) {
@@ -614,7 +626,10 @@ impl<'a> Parts<'a> {
     /// The parts of a kind, as many as each says there are.
     fn complete(&self, kind: FileKind) -> Result<Vec<&'a Part>, Rejection> {
         let list = self.contiguous(kind)?;
-        if list.iter().any(|part| usize::from(part.count) != list.len()) {
+        if list
+            .iter()
+            .any(|part| usize::from(part.count) != list.len())
+        {
             return Err(INCOMPLETE);
         }
         Ok(list)

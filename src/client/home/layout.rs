@@ -33,6 +33,7 @@ pub(crate) fn trust_file(home: &Path, kind: FileKind) -> PathBuf {
         FileKind::Scores => "scores.tm",
         FileKind::Timestamp => "timestamp.tm",
         FileKind::Snapshot => "snapshot.tm",
+        FileKind::Books => "books.tm",
     })
 }
 

@@ -69,7 +69,10 @@ impl Extensions {
                 (EXT_RETIREMENTS, FileKind::Revocations) => {
                     found.retirements = Some(r.bin(usize::MAX)?);
                 }
-                (EXT_SHARD, FileKind::Registry | FileKind::Revocations | FileKind::Scores) => {
+                (
+                    EXT_SHARD,
+                    FileKind::Registry | FileKind::Revocations | FileKind::Scores | FileKind::Books,
+                ) => {
                     let [a, b, c, d] = r.bin_of()?;
                     let shard = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
                     found.shard = Some(shard);
@@ -108,15 +111,12 @@ pub(super) enum Content {
     Policy(Policy),
     Revocations(RevocationSet),
     Scores(HashMap<AgentId, u16>),
+    Books(Bytes),
 }
 
 impl Opened {
     /// Opens a file of a static mesh, which holds all there is of its kind (protocol §9.5).
-    pub(super) fn whole(
-        root: &TrustRoot,
-        kind: FileKind,
-        file: &Bytes,
-    ) -> Result<Self, Rejection> {
+    pub(super) fn whole(root: &TrustRoot, kind: FileKind, file: &Bytes) -> Result<Self, Rejection> {
         Self::read(root, kind, file, |shard| {
             shard.verify_all()?;
             Ok(())
@@ -156,6 +156,7 @@ impl Opened {
                 FileKind::Policy => Content::Policy(Policy::read(r)?),
                 FileKind::Revocations => Content::Revocations(RevocationSet::read(r)?),
                 FileKind::Scores => Content::Scores(read_scores(r)?),
+                FileKind::Books => Content::Books(r.bin(usize::MAX)?),
                 FileKind::Root | FileKind::Timestamp | FileKind::Snapshot => {
                     return Err(r.fault(Malformed::OutOfRange));
                 }
@@ -244,6 +245,8 @@ pub enum FileDraft<'a> {
     Revocations(&'a RevocationSet),
     /// Scores, by agent.
     Scores(&'a std::collections::BTreeMap<AgentId, u16>),
+    /// Books of a verifier service, as it encodes them.
+    Books(&'a [u8]),
 }
 
 /// Which part of the whole a new file is (protocol §9.9).
@@ -282,6 +285,7 @@ impl FileDraft<'_> {
             Self::Policy(_) => FileKind::Policy,
             Self::Revocations(_) => FileKind::Revocations,
             Self::Scores(_) => FileKind::Scores,
+            Self::Books(_) => FileKind::Books,
         };
         let mut body = begin_body(kind, mesh, edition);
         let mut ext: Vec<(u16, bool, serde_bytes::ByteBuf)> = Vec::new();
@@ -301,6 +305,7 @@ impl FileDraft<'_> {
                 let list: Vec<_> = scores.iter().map(|(id, s)| (id.as_str(), *s)).collect();
                 wire::encode_into(&mut body, &list);
             }
+            Self::Books(bytes) => wire::encode_into(&mut body, bin(bytes)),
         }
         if let Extent::Shard { index, count } = extent {
             let value = [index.to_be_bytes(), count.to_be_bytes()].concat();

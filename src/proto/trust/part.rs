@@ -40,6 +40,7 @@ pub(super) enum PartContent {
     Policy(Arc<Policy>),
     Revocations(Arc<RevocationSet>),
     Scores(Arc<HashMap<AgentId, u16>>),
+    Books(Bytes),
 }
 
 impl Part {
@@ -72,6 +73,7 @@ impl Part {
             Content::Policy(policy) => PartContent::Policy(Arc::new(policy)),
             Content::Revocations(set) => PartContent::Revocations(Arc::new(set)),
             Content::Scores(scores) => PartContent::Scores(Arc::new(scores)),
+            Content::Books(bytes) => PartContent::Books(bytes),
         };
         Ok(Self {
             key,
@@ -80,6 +82,14 @@ impl Part {
             count,
             content,
         })
+    }
+
+    /// The books it holds, when it is such a part.
+    pub fn books(&self) -> Option<&Bytes> {
+        match &self.content {
+            PartContent::Books(bytes) => Some(bytes),
+            _ => None,
+        }
     }
 
     /// Which part it is.

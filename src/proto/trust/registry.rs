@@ -167,7 +167,9 @@ impl Registry {
     /// The certificates of an agent, in no particular order.
     pub(super) fn of_agent(&self, agent: &AgentId) -> Vec<&Certificate> {
         let shards = self.shards.iter();
-        let keys = shards.filter_map(|shard| shard.by_agent.get(agent)).flatten();
+        let keys = shards
+            .filter_map(|shard| shard.by_agent.get(agent))
+            .flatten();
         keys.filter_map(|key| self.get(key)).collect()
     }
 

@@ -52,14 +52,14 @@ pub fn digest_of(file: &[u8]) -> ObjectId {
 /// Which part of a trust state.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct PartKey {
-    /// Registry, policy, revocations or scores.
+    /// Registry, policy, revocations, scores or books.
     pub kind: FileKind,
     /// Its number among those of its kind, from 0.
     pub index: u16,
 }
 
 /// An edition of a part.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct PartEdition {
     /// Its epoch.
     pub epoch: u64,
@@ -304,8 +304,16 @@ impl Snapshot {
     }
 
     pub(super) fn of_kind(&self, kind: FileKind) -> impl Iterator<Item = (PartKey, PartEdition)> {
-        let (first, last) = (PartKey { kind, index: 0 }, PartKey { kind, index: u16::MAX });
-        self.parts.range(first..=last).map(|(key, part)| (*key, *part))
+        let (first, last) = (
+            PartKey { kind, index: 0 },
+            PartKey {
+                kind,
+                index: u16::MAX,
+            },
+        );
+        self.parts
+            .range(first..=last)
+            .map(|(key, part)| (*key, *part))
     }
 
     /// Checks that the parts may follow those of an older snapshot (protocol §9.11).
@@ -320,23 +328,23 @@ impl Snapshot {
             FileKind::Scores,
         ] {
             let (before, after) = (older.count(kind), self.count(kind));
-            let resharded = before != after && matches!(kind, FileKind::Registry | FileKind::Scores);
+            let sharded = matches!(kind, FileKind::Registry | FileKind::Scores);
+            let resharded = before != after && sharded;
             if resharded {
                 // Shards have new meanings; they must all be newer than whatever there was.
                 let newest = older.of_kind(kind).map(|(_, part)| part.epoch).max();
-                if self.of_kind(kind).any(|(_, part)| Some(part.epoch) <= newest) || after == 0 {
+                if self
+                    .of_kind(kind)
+                    .any(|(_, part)| Some(part.epoch) <= newest)
+                    || after == 0
+                {
                     return Err(rollback);
                 }
                 continue;
             }
-            let last = before.saturating_sub(1);
             for (key, part) in older.of_kind(kind) {
                 let newer = self.parts.get(&key).ok_or(rollback)?;
                 newer.check_follows(part)?;
-                let settled = kind == FileKind::Revocations && usize::from(key.index) != last;
-                if settled && newer.digest != part.digest {
-                    return Err(rollback);
-                }
             }
         }
         Ok(())
@@ -370,6 +378,7 @@ fn read_parts(r: &mut Reader<'_>) -> Result<BTreeMap<PartKey, PartEdition>, Reje
             3 => FileKind::Policy,
             4 => FileKind::Revocations,
             5 => FileKind::Scores,
+            8 => FileKind::Books,
             _ => return Err(r.fault(Malformed::OutOfRange)),
         };
         let index = r.number_of()?;

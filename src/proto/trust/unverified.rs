@@ -71,7 +71,7 @@ impl UnverifiedFile {
                 FileKind::Policy => FileContent::Policy(Policy::read(r)?),
                 FileKind::Revocations => FileContent::Revocations(RevocationSet::read(r)?),
                 FileKind::Scores => FileContent::Scores(read_scores(r)?.into_iter().collect()),
-                FileKind::Root | FileKind::Timestamp | FileKind::Snapshot => {
+                FileKind::Root | FileKind::Timestamp | FileKind::Snapshot | FileKind::Books => {
                     return Err(r.fault(crate::proto::rejection::Malformed::OutOfRange));
                 }
             })

@@ -121,7 +121,9 @@ impl Checks {
         chain.check_validity(now, self.skew)?;
         let (chain, is_new) = known.verify(trust, &mut budget)?;
         found.chain = Some(chain.clone());
-        let not_revoked = trust.revocations().check_chain(&chain, holders.iter(), now)?;
+        let not_revoked = trust
+            .revocations()
+            .check_chain(&chain, holders.iter(), now)?;
 
         let sighting = Sighting {
             sender: sender_key,

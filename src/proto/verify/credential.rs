@@ -47,7 +47,9 @@ pub fn check_send(
     trust.check_fresh(now, skew, Purpose::of(action))?;
     let holders = Holders::look_up(chain, trust, now, skew)?;
     chain.check_validity(now, skew)?;
-    trust.revocations().check_chain(chain, holders.iter(), now)?;
+    trust
+        .revocations()
+        .check_chain(chain, holders.iter(), now)?;
     chain.check_covers(&Need {
         action,
         subject,
@@ -84,7 +86,9 @@ pub fn check_subscribe(
     trust.check_fresh(now, skew, Purpose::Publish)?;
     let holders = Holders::look_up(chain, trust, now, skew)?;
     chain.check_validity(now, skew)?;
-    trust.revocations().check_chain(chain, holders.iter(), now)?;
+    trust
+        .revocations()
+        .check_chain(chain, holders.iter(), now)?;
     chain.check_covers_subscription(&SubscribeNeed { pattern, group })?;
     trust.policy().check_lifetimes(chain)?;
     trust.policy().permit_subscription(pattern)
@@ -150,7 +154,9 @@ pub fn verify_chain(
     trust.policy().check_lifetimes(&chain)?;
     let chain = chain.verify(&**trust, &mut Budget::message())?;
     let holders = Holders::look_up(&chain, trust, now, skew)?;
-    trust.revocations().check_chain(&chain, holders.iter(), now)?;
+    trust
+        .revocations()
+        .check_chain(&chain, holders.iter(), now)?;
     Ok(chain)
 }
 

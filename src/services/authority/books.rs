@@ -140,6 +140,7 @@ impl Authority {
             root: files.root,
             clock,
             published: None,
+            served: None,
         })
     }
 

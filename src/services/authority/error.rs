@@ -22,6 +22,9 @@ pub enum AuthorityError {
     /// No agent has this key.
     #[error("no enrolled agent has this key")]
     Unknown,
+    /// Only a served mesh has this.
+    #[error("the mesh is a static one: its trust root has no timestamp role")]
+    Static,
     /// A score over 1000.
     #[error("a score is 0 to 1000")]
     Score,

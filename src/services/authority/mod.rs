@@ -6,6 +6,8 @@
 
 mod books;
 mod error;
+mod press;
+mod served;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,6 +32,7 @@ use crate::proto::limits::LIFETIME_MAX_MS;
 use crate::proto::limits::ROOT_GRANT_TTL_MS;
 use crate::proto::policy::Policy;
 use crate::proto::rejection::Rejection;
+use crate::proto::revocation::Revocation;
 use crate::proto::revocation::RevocationSet;
 use crate::proto::root::ROOT_LIFETIME_MAX_MS;
 use crate::proto::root::Role;
@@ -47,6 +50,7 @@ use crate::proto::trust::TrustFiles;
 use crate::proto::trust::TrustState;
 
 pub use self::error::AuthorityError;
+use self::served::Served;
 
 /// The roles a static mesh has. Without the timestamp role, the files' own windows bound them.
 const STATIC_ROLES: [Role; 6] = [
@@ -125,6 +129,8 @@ pub struct Authority {
     saved: u64,
     clock: Arc<dyn Clock>,
     published: Option<Arc<TrustHandle>>,
+    /// Of a served mesh.
+    served: Option<Served>,
 }
 
 impl fmt::Debug for Authority {
@@ -146,7 +152,7 @@ impl Authority {
     /// [`AuthorityError::Key`] when no keys can be made, [`AuthorityError::Refused`] when the name
     /// is over 64 bytes or the clock cannot be trusted.
     pub fn new(name: &str) -> Result<Self, AuthorityError> {
-        Self::create(name, false, Arc::new(SystemClock::new()))
+        Self::create(name, false, false, Arc::new(SystemClock::new()))
     }
 
     /// A mesh for development, which trusts itself: its policy permits whatever was granted, and
@@ -169,7 +175,7 @@ impl Authority {
             mesh = name,
             "development mesh: all role keys lie in this process"
         );
-        let mut authority = Self::create(name, true, clock)?;
+        let mut authority = Self::create(name, true, false, clock)?;
         authority.policy = Policy::from_json(DEV_POLICY)?;
         Ok(authority)
     }
@@ -180,12 +186,18 @@ impl Authority {
     ///
     /// As [`new`](Self::new).
     pub fn with_clock(name: &str, clock: Arc<dyn Clock>) -> Result<Self, AuthorityError> {
-        Self::create(name, false, clock)
+        Self::create(name, false, false, clock)
     }
 
-    fn create(name: &str, dev: bool, clock: Arc<dyn Clock>) -> Result<Self, AuthorityError> {
+    fn create(
+        name: &str,
+        dev: bool,
+        served: bool,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, AuthorityError> {
         let mut keys = BTreeMap::new();
-        for role in STATIC_ROLES {
+        let timestamp = served.then_some(Role::Timestamp);
+        for role in STATIC_ROLES.into_iter().chain(timestamp) {
             keys.insert(role, SigningKey::generate()?);
         }
         let now = clock.now()?;
@@ -202,7 +214,12 @@ impl Authority {
         };
         let root = draft.sign(&[(0, &keys[&Role::Root])])?;
         let parsed = TrustRoot::parse(&root)?;
+        let served = match served {
+            true => Some(Served::new(&root, admission(dev), parsed.id())?),
+            false => None,
+        };
         Ok(Self {
+            served,
             keys,
             root,
             mesh: parsed.mesh(),
@@ -369,6 +386,32 @@ impl Authority {
         self.publish().map(drop)
     }
 
+    /// Revokes several things at once, and publishes (protocol §11).
+    ///
+    /// # Errors
+    ///
+    /// As [`revoke_link`](Self::revoke_link).
+    pub fn revoke_all(
+        &mut self,
+        revocations: impl IntoIterator<Item = Revocation>,
+    ) -> Result<(), AuthorityError> {
+        for revocation in revocations {
+            self.revocations.revoke(revocation);
+        }
+        self.publish().map(drop)
+    }
+
+    /// Lets a key count as revoked from an instant on, whatever time a message claims, and
+    /// publishes (protocol §11.3).
+    ///
+    /// # Errors
+    ///
+    /// As [`revoke_link`](Self::revoke_link).
+    pub fn retire_key(&mut self, key: KeyBytes, from: Timestamp) -> Result<(), AuthorityError> {
+        self.revocations.retire_key(key, from);
+        self.publish().map(drop)
+    }
+
     /// Sets an agent's trust score, 0 to 1,000, and publishes (protocol §10.4). It need not be
     /// enrolled.
     ///
@@ -421,18 +464,25 @@ impl Authority {
     /// [`AuthorityError::Refused`] when the clock cannot be trusted. The state that was current
     /// stays.
     pub fn publish(&mut self) -> Result<Arc<TrustHandle>, AuthorityError> {
-        let files = self.trust_files()?;
-        let admission = if self.dev {
-            Admission::DangerDevelopment
+        let state = if self.is_served() {
+            self.print()?
         } else {
-            Admission::Production
+            let files = self.trust_files()?;
+            let state = TrustState::assemble(&files, admission(self.dev), Some(self.root_id))?;
+            Arc::new(state)
         };
-        let state = Arc::new(TrustState::assemble(&files, admission, Some(self.root_id))?);
         match &self.published {
             Some(handle) => handle.replace(state)?,
             None => self.published = Some(Arc::new(TrustHandle::new(state))),
         }
         self.published.clone().ok_or(AuthorityError::Unknown)
+    }
+}
+
+const fn admission(dev: bool) -> Admission {
+    match dev {
+        true => Admission::DangerDevelopment,
+        false => Admission::Production,
     }
 }
 

@@ -233,7 +233,7 @@ fn standing(certificate: &Certificate, trust: &TrustState, now: Timestamp) -> St
     let place = Place::Certificate;
     let standing = trust
         .check_standing(&certificate.claims().key, now, ClockSkew::default(), place)
-        .and_then(|certificate| trust.revocations().check_agent(certificate, place));
+        .and_then(|certificate| trust.revocations().check_agent(certificate, now, place));
     match standing {
         Ok(()) => "live".to_owned(),
         Err(rejection) => rejection.class().name().to_owned(),

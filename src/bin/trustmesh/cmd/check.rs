@@ -14,6 +14,7 @@ use trustmesh::keyfile;
 use trustmesh::proto::limits::RESERVE;
 use trustmesh::proto::time::ClockSkew;
 use trustmesh::proto::time::Timestamp;
+use trustmesh::proto::trust::Purpose;
 use trustmesh::proto::trust::TrustState;
 
 use super::OK;
@@ -177,7 +178,7 @@ fn check_trust(trust: &TrustState) -> anyhow::Result<Vec<Finding>> {
         // What such a clock says of windows says nothing about the files.
         return Ok(findings);
     }
-    match trust.check_fresh(now, ClockSkew::default()) {
+    match trust.check_fresh(now, ClockSkew::default(), Purpose::Request) {
         Ok(()) => {
             let text = format!(
                 "registry {}, policy {}, revocations {}: signed, and in force",

@@ -69,7 +69,7 @@ fn link(index: usize, link: &Link, lens: &Lens) -> Sheet {
     let place = Place::Holder(u8::try_from(index).unwrap_or(u8::MAX));
     let standing = trust
         .check_standing(&link.holder(), lens.at, lens.skew(), place)
-        .and_then(|certificate| trust.revocations().check_agent(certificate, place));
+        .and_then(|certificate| trust.revocations().check_agent(certificate, lens.at, place));
     let revoked = trust.revocations().links().contains(&link.id());
     let standing = match standing {
         _ if revoked => "this link is revoked".to_owned(),
@@ -97,7 +97,11 @@ fn parsed_certificate(parsed: UnverifiedCertificate, lens: &Lens) -> Sheet {
     let verified = parsed
         .verify(trust.mesh(), trust.root().keys(Role::Registrar))
         .and_then(|_| trust.check_standing(&key, lens.at, lens.skew(), Place::Certificate))
-        .and_then(|known| trust.revocations().check_agent(known, Place::Certificate));
+        .and_then(|known| {
+            trust
+                .revocations()
+                .check_agent(known, lens.at, Place::Certificate)
+        });
     match verified {
         Ok(()) => sheet.checked("registrar, possession, registry, window, revocation"),
         Err(why) => sheet.against(Some(why)),

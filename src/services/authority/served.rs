@@ -1,0 +1,232 @@
+//! The authority of a served mesh: what a verifier service publishes (protocol §9.9).
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Authority;
+use super::AuthorityError;
+use super::press::Books;
+use super::press::Press;
+use super::press::Signers;
+use crate::client::clock::Clock;
+use crate::client::clock::SystemClock;
+use crate::proto::certificate::UnverifiedCertificate;
+use crate::proto::identity::KeyBytes;
+use crate::proto::identity::SigningKey;
+use crate::proto::rejection::Rejection;
+use crate::proto::root::Role;
+use crate::proto::root::RootDraft;
+use crate::proto::root::TrustRoot;
+use crate::proto::signing::ObjectId;
+use crate::proto::trust::Admission;
+use crate::proto::trust::Bulletin;
+use crate::proto::trust::Follower;
+use crate::proto::trust::Progress;
+use crate::proto::trust::TrustState;
+
+/// What makes an authority that of a served mesh.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub(super) press: Press,
+    follower: Follower,
+    /// The roots after the first.
+    later_roots: Vec<Bytes>,
+    latest: Option<Bulletin>,
+}
+
+impl Served {
+    pub(super) fn new(
+        root: &Bytes,
+        admission: Admission,
+        pin: ObjectId,
+    ) -> Result<Self, Rejection> {
+        Ok(Self {
+            press: Press::default(),
+            follower: Follower::new(root, admission, Some(pin))?,
+            later_roots: Vec::new(),
+            latest: None,
+        })
+    }
+}
+
+impl Authority {
+    /// A served mesh: as [`new`](Self::new), with a timestamp role besides. Its agents go by what
+    /// [`bulletin`](Self::bulletin) says, and refuse when they hear nothing new (protocol §9.10).
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn served(name: &str) -> Result<Self, AuthorityError> {
+        Self::served_with_clock(name, false, Arc::new(SystemClock::new()))
+    }
+
+    /// [`served`](Self::served), by another clock and perhaps for development.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn served_with_clock(
+        name: &str,
+        dev: bool,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, AuthorityError> {
+        Self::create(name, dev, true, clock)
+    }
+
+    /// Whether the mesh is a served one.
+    pub fn is_served(&self) -> bool {
+        self.served.is_some()
+    }
+
+    /// What was published last, when the mesh is served.
+    pub fn bulletin(&self) -> Option<&Bulletin> {
+        self.served.as_ref()?.latest.as_ref()
+    }
+
+    /// Every part of what was published last, by digest.
+    pub fn parts(&self) -> HashMap<ObjectId, Bytes> {
+        let served = self.served.as_ref();
+        served
+            .map(|served| served.press.parts())
+            .unwrap_or_default()
+    }
+
+    /// The trust roots, first to last.
+    pub fn roots(&self) -> Vec<Bytes> {
+        let later = self
+            .served
+            .iter()
+            .flat_map(|served| served.later_roots.iter());
+        std::iter::once(&self.root).chain(later).cloned().collect()
+    }
+
+    /// Signs a new timestamp, and what must be renewed.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorityError::Refused`] when the clock cannot be trusted.
+    pub fn beat(&mut self) -> Result<(), AuthorityError> {
+        let now = self.clock.now()?;
+        let Some(served) = &mut self.served else {
+            return Ok(());
+        };
+        let root = served.follower.root().clone();
+        let signers = Signers {
+            root: &root,
+            keys: &self.keys,
+        };
+        match served.press.beat(&signers, now)? {
+            Some(bulletin) => self.adopt(bulletin).map(drop),
+            None => self.publish().map(drop),
+        }
+    }
+
+    /// Makes the next trust root with other keys for some roles (protocol §9.8), signed by the
+    /// root keys before and after, and publishes everything anew under it.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorityError::Refused`] when verification would refuse it; [`AuthorityError::Static`]
+    /// in a static mesh. Nothing changed.
+    pub fn replace_roles(
+        &mut self,
+        mut keys: BTreeMap<Role, SigningKey>,
+    ) -> Result<(), AuthorityError> {
+        let now = self.clock.now()?;
+        let Some(served) = &mut self.served else {
+            return Err(AuthorityError::Static);
+        };
+        let before = served.follower.root().clone();
+        let roles = self.keys.iter().map(|(role, old)| {
+            let key = keys.get(role).unwrap_or(old);
+            (*role, (1, vec![key.public().bytes()]))
+        });
+        let draft = RootDraft {
+            name: before.name().to_owned(),
+            roles: roles.collect(),
+            validity: super::window(now, crate::proto::root::ROOT_LIFETIME_MAX_MS)?,
+            dev: self.dev,
+        };
+        let old = &self.keys[&Role::Root];
+        let own = keys.get(&Role::Root).unwrap_or(old);
+        let root = draft.sign_after(&before, &[(0, own)], &[(0, old)])?;
+        served.follower.succeed(&root)?;
+        served.later_roots.push(root);
+        self.keys.append(&mut keys);
+        self.publish().map(drop)
+    }
+
+    /// The newest trust root.
+    pub fn current_root(&self) -> Result<TrustRoot, Rejection> {
+        match &self.served {
+            Some(served) => Ok((**served.follower.root()).clone()),
+            None => TrustRoot::parse(&self.root),
+        }
+    }
+
+    /// Prints what the books say, and takes it up as the state of this process.
+    pub(super) fn print(&mut self) -> Result<Arc<TrustState>, AuthorityError> {
+        let now = self.clock.now()?;
+        let certificates = self.certificates_by_key()?;
+        let chunks = self.book_chunks();
+        let Some(served) = &mut self.served else {
+            return Err(AuthorityError::Static);
+        };
+        served.press.continue_after(self.epoch, 0);
+        let root = served.follower.root().clone();
+        let signers = Signers {
+            root: &root,
+            keys: &self.keys,
+        };
+        let books = Books {
+            certificates: &certificates,
+            policy: &self.policy,
+            revocations: &self.revocations,
+            scores: &self.scores,
+            chunks,
+        };
+        let bulletin = served.press.print(&books, &signers, now)?;
+        self.epoch = served.press.epoch();
+        self.adopt(bulletin)
+    }
+
+    fn adopt(&mut self, bulletin: Bulletin) -> Result<Arc<TrustState>, AuthorityError> {
+        let Some(served) = &mut self.served else {
+            return Err(AuthorityError::Static);
+        };
+        let parts = served.press.parts();
+        let progress = served
+            .follower
+            .hear(&bulletin, |digest| parts.get(digest).cloned())?;
+        served.latest = Some(bulletin);
+        let state = match progress {
+            Progress::Advanced(state) => state,
+            // Our own parts are all there, and every timestamp is a new one.
+            Progress::Unchanged | Progress::Missing(_) => return Err(AuthorityError::Static),
+        };
+        if let Some(handle) = &self.published {
+            handle.replace(state.clone())?;
+        }
+        Ok(state)
+    }
+
+    fn certificates_by_key(&self) -> Result<BTreeMap<KeyBytes, Bytes>, Rejection> {
+        let mut certificates = BTreeMap::new();
+        for bytes in self.certificates() {
+            let key = UnverifiedCertificate::parse(bytes)?.claims().key;
+            certificates.insert(key, bytes.clone());
+        }
+        Ok(certificates)
+    }
+
+    fn certificates(&self) -> impl Iterator<Item = &Bytes> {
+        self.agents.values().map(|(_, certificate)| certificate)
+    }
+
+    fn book_chunks(&self) -> Vec<Vec<u8>> {
+        Vec::new()
+    }
+}
