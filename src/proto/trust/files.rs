@@ -54,8 +54,13 @@ pub(super) struct Extensions {
 
 impl Extensions {
     /// Reads the extensions of a file, in ascending order of their ids. What is not known is
-    /// refused.
+    /// refused, and whatever is wrong with them is the same fault.
     fn read(r: &mut Reader<'_>, kind: FileKind) -> Result<Self, Rejection> {
+        let fault = r.fault(Malformed::Extension);
+        Self::read_list(r, kind).map_err(|_| fault)
+    }
+
+    fn read_list(r: &mut Reader<'_>, kind: FileKind) -> Result<Self, Rejection> {
         let (mut found, mut last) = (Self::default(), 0);
         for _ in 0..r.array()? {
             r.array_of(3)?;
