@@ -21,6 +21,7 @@
 //! ```
 
 use crate::bus;
+use crate::client::FeedError;
 use crate::client::floor::FloorError;
 use crate::client::home::HomeError;
 use crate::proto::identity::KeyGeneration;
@@ -68,6 +69,9 @@ pub enum ConnectError {
     /// [`Identity::from_env`](crate::Identity::from_env).
     #[error(transparent)]
     Home(#[from] HomeError),
+    /// No trust state of the served mesh that the identity can be decided by.
+    #[error("no trust state to decide by: {0}")]
+    Trust(#[from] FeedError),
     /// The replay floor cannot be used.
     #[error(transparent)]
     Floor(#[from] FloorError),

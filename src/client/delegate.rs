@@ -18,6 +18,7 @@ use crate::proto::scope::Scope;
 use crate::proto::time::ClockSkew;
 use crate::proto::time::Timestamp;
 use crate::proto::time::Validity;
+use crate::proto::trust::Purpose;
 use crate::proto::trust::TrustState;
 use crate::proto::verify;
 use crate::proto::verify::Scene;
@@ -176,6 +177,7 @@ fn hand_on(
     trust: &TrustState,
 ) -> Result<Chain, Rejection> {
     let (now, skew) = (terms.now, terms.skew);
+    trust.check_fresh(now, skew, Purpose::Authority)?;
     let holder = trust.live_key(peer, now, skew, Place::Chain)?;
     let parent = credential.chain().leaf().validity();
     // Backdated by the skew, so that a peer whose clock is a little behind can use it at once.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 
+use crate::client::feed::Feed;
 use crate::client::home::Home;
 use crate::proto::chain::Chain;
 use crate::proto::identity::AgentId;
@@ -88,6 +89,8 @@ pub struct Identity {
     pub(crate) provenance: Provenance,
     /// Where the trust files lie, when they can be read again.
     pub(crate) home: Option<Home>,
+    /// What keeps the trust state of a served mesh up to date.
+    pub(crate) feed: Option<Arc<Feed>>,
 }
 
 impl Identity {
@@ -107,6 +110,7 @@ impl Identity {
             trust,
             provenance: Provenance::Fresh,
             home: None,
+            feed: None,
         }
     }
 

@@ -14,6 +14,7 @@ mod control;
 mod counters;
 mod delegate;
 mod draft;
+pub(crate) mod feed;
 pub(crate) mod floor;
 mod guards;
 pub mod home;
@@ -43,6 +44,7 @@ pub use self::audit::AuditStream;
 pub use self::counters::Counters;
 pub use self::delegate::Terms;
 pub use self::draft::Draft;
+pub use self::feed::FeedError;
 pub use self::identity::Identity;
 pub use self::message::Message;
 pub use self::options::ConnectOptions;
@@ -73,6 +75,7 @@ use crate::proto::rejection::Rejection;
 use crate::proto::scope::group_is_valid;
 use crate::proto::subject::SubjectPattern;
 use crate::proto::verify;
+use control::Control;
 use guards::ReplayScope;
 use outbound::Letter;
 use shared::Shared;
@@ -141,8 +144,16 @@ impl std::fmt::Debug for Client {
 }
 
 impl Client {
-    pub(crate) fn start(options: ConnectOptions, bus: Arc<dyn Bus>) -> Result<Self, ConnectError> {
-        let shared = Shared::start(options, bus)?;
+    pub(crate) fn start(
+        options: ConnectOptions,
+        bus: Arc<dyn Bus>,
+        control: Arc<Control>,
+    ) -> Result<Self, ConnectError> {
+        let feed = options.identity.feed.clone();
+        let shared = Shared::start(options, bus, control)?;
+        if let Some(feed) = feed {
+            shared.tasks.spawn(feed.run(Arc::downgrade(&shared)));
+        }
         let voice = Voice {
             credential: shared.own.clone(),
             traceparent: None,

@@ -7,6 +7,8 @@ use super::Client;
 use super::audit::AuditOptions;
 use super::clock::Clock;
 use super::clock::SystemClock;
+use super::control::Control;
+use super::feed::FeedError;
 use super::identity::Identity;
 use crate::bus;
 use crate::bus::Bus;
@@ -20,6 +22,9 @@ use crate::proto::time::ClockSkew;
 
 /// How long a request waits for its answer, as in `async_nats`.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long connecting waits for the newest trust state of a served mesh.
+const TRUST_MAY_TAKE: Duration = Duration::from_secs(10);
 
 /// How a client connects: an identity is required, everything else has a default.
 ///
@@ -156,7 +161,22 @@ impl ConnectOptions {
     /// [`ConnectError::Identity`] when the identity does not hold now or the clock cannot be
     /// trusted, [`ConnectError::Prefix`], [`ConnectError::Floor`] when the replay floor of a loaded
     /// identity cannot be kept, [`ConnectError::Random`].
+    ///
+    /// In a served mesh the newest trust state is read first, on the second connection:
+    /// [`ConnectError::Trust`] when there is none that the identity can be decided by.
     pub async fn connect_bus(self, bus: impl Bus) -> Result<Client, ConnectError> {
-        Client::start(self, Arc::new(bus))
+        let bus: Arc<dyn Bus> = Arc::new(bus);
+        let control = Arc::new(Control::beside(bus.clone()));
+        let behind = match &self.identity.feed {
+            Some(feed) => tokio::time::timeout(TRUST_MAY_TAKE, feed.refresh(&control))
+                .await
+                .unwrap_or(Err(FeedError::TimedOut))
+                .err(),
+            None => None,
+        };
+        match (Client::start(self, bus, control), behind) {
+            (Err(ConnectError::Identity(_)), Some(error)) => Err(ConnectError::Trust(error)),
+            (started, _) => started,
+        }
     }
 }

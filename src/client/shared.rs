@@ -108,6 +108,7 @@ impl Shared {
     pub(crate) fn start(
         options: ConnectOptions,
         bus: Arc<dyn Bus>,
+        control: Arc<Control>,
     ) -> Result<Arc<Self>, ConnectError> {
         let ConnectOptions {
             identity,
@@ -131,7 +132,6 @@ impl Shared {
         let (floor, since) = open_floor(&identity.provenance, now, skew)?;
 
         let tally = Arc::new(Tally::default());
-        let control = Arc::new(Control::beside(bus.clone()));
         let emitter = Emitter {
             id: identity.id.clone(),
             key: identity.key.clone(),

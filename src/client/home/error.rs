@@ -59,6 +59,15 @@ pub enum HomeError {
         /// What to do.
         next: &'static str,
     },
+    /// What was kept of a served mesh's trust state cannot be used, and may be needed to notice a
+    /// rollback.
+    #[error("{path}: {why}; remove the directory to begin anew from the pinned trust root")]
+    Cache {
+        /// The path.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// A file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),

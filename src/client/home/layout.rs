@@ -37,6 +37,11 @@ pub(crate) fn trust_file(home: &Path, kind: FileKind) -> PathBuf {
     })
 }
 
+/// The newest trust state of a served mesh.
+pub(crate) fn served_directory(home: &Path) -> PathBuf {
+    trust_directory(home).join("served")
+}
+
 pub(crate) fn pin_file(home: &Path) -> PathBuf {
     trust_directory(home).join("root.id")
 }

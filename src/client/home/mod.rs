@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! <home>/trust/      root.tm  registry.tm  policy.tm  revocations.tm  scores.tm   signed, public
+//!                    served/             what a served mesh's verifier service said last
 //!                    root.id             the trust root to accept, in hexadecimal; optional
 //! <home>/agents/<id>/key.pem             private, mode 0600
 //!                    certificate.bin  grant.chain
@@ -37,6 +38,7 @@ use self::layout::KEY_FILE;
 use self::layout::agent_directory;
 use self::layout::read_part;
 use self::layout::read_trust_files;
+use self::layout::served_directory;
 use self::layout::trust_directory;
 use self::layout::trust_file;
 use self::settings::Env;
@@ -45,6 +47,9 @@ use self::settings::pin;
 use self::settings::set;
 use crate::client::clock::Clock;
 use crate::client::clock::SystemClock;
+use crate::client::feed::Feed;
+use crate::client::feed::FeedError;
+use crate::client::feed::Origin;
 use crate::client::identity::Identity;
 use crate::client::identity::Provenance;
 use crate::client::identity::TrustHandle;
@@ -57,11 +62,13 @@ use crate::proto::chain::Chain;
 use crate::proto::identity::AgentId;
 use crate::proto::identity::SigningKey;
 use crate::proto::limits::CHAIN_MAX;
+use crate::proto::limits::TRUST_FILE_MAX;
 use crate::proto::rejection::Place;
 use crate::proto::rejection::Rejection;
 use crate::proto::rejection::StaleState;
 use crate::proto::root::FileKind;
 use crate::proto::root::Role;
+use crate::proto::root::TrustRoot;
 use crate::proto::signing::ObjectId;
 use crate::proto::time::ClockSkew;
 use crate::proto::trust::Admission;
@@ -106,7 +113,14 @@ pub struct Home {
     admission: Admission,
     pin: Option<ObjectId>,
     clock: Arc<dyn Clock>,
-    trust: Arc<Mutex<Option<Arc<TrustHandle>>>>,
+    trust: Arc<Mutex<Option<Held>>>,
+}
+
+/// The trust state of a home, and what keeps it up to date in a served mesh.
+#[derive(Clone)]
+struct Held {
+    trust: Arc<TrustHandle>,
+    feed: Option<Arc<Feed>>,
 }
 
 impl Home {
@@ -208,7 +222,7 @@ impl Home {
                 next: "enrol the agent with the authority, or correct the agent's id",
             });
         }
-        let trust = self.trust()?;
+        let Held { trust, feed } = self.held()?;
         let key = load_key(&directory)?;
         let certificate = check_certificate(&directory, &id, &key, &trust.current())?;
         let grant = self.check_grant(&directory, &key, &trust.current())?;
@@ -220,6 +234,7 @@ impl Home {
             trust,
             provenance: Provenance::Stateful(directory.join(FLOOR_FILE)),
             home: Some(self.clone()),
+            feed,
         })
     }
 
@@ -252,14 +267,56 @@ impl Home {
     /// [`HomeError::Absent`], [`HomeError::File`] or [`HomeError::Refused`], naming the file at
     /// fault: there is no state from part of the files.
     pub fn trust(&self) -> Result<Arc<TrustHandle>, HomeError> {
+        self.held().map(|held| held.trust)
+    }
+
+    fn held(&self) -> Result<Held, HomeError> {
         // A panic elsewhere leaves the option whole.
         let mut held = self.trust.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(trust) = &*held {
-            return Ok(trust.clone());
+        if let Some(held) = &*held {
+            return Ok(held.clone());
         }
-        let trust = Arc::new(TrustHandle::new(self.read_trust()?));
-        *held = Some(trust.clone());
-        Ok(trust)
+        let read = match self.resume_feed()? {
+            Some(feed) => Held {
+                trust: feed.handle().clone(),
+                feed: Some(feed),
+            },
+            None => Held {
+                trust: Arc::new(TrustHandle::new(self.read_trust()?)),
+                feed: None,
+            },
+        };
+        *held = Some(read.clone());
+        Ok(read)
+    }
+
+    /// What the last run knew of the trust state, in a served mesh.
+    fn resume_feed(&self) -> Result<Option<Arc<Feed>>, HomeError> {
+        let path = trust_file(&self.path, FileKind::Root);
+        let root = read_part(&path, TRUST_FILE_MAX)?;
+        // Whether the root is acceptable is asked where it is used.
+        if !TrustRoot::parse(&root).is_ok_and(|root| root.is_served()) {
+            return Ok(None);
+        }
+        let cache = served_directory(&self.path);
+        let origin = Origin {
+            root,
+            admission: self.admission,
+            pin: self.pin,
+            cache: Some(cache.clone()),
+        };
+        match Feed::resume(origin) {
+            Ok(feed) => Ok(Some(feed)),
+            Err(FeedError::Absent) => Err(HomeError::Absent {
+                path: cache,
+                next: "enrol the agent with the verifier service",
+            }),
+            Err(FeedError::Refused(why)) => Err(HomeError::refused(cache, why)),
+            Err(error) => Err(HomeError::Cache {
+                path: cache,
+                why: error.to_string(),
+            }),
+        }
     }
 
     /// Reads the trust files again and moves `trust` on to them (protocol §9.6).
@@ -269,7 +326,12 @@ impl Home {
     /// [`HomeError::Refused`] when a file is broken, older than what is held, or of another mesh,
     /// [`HomeError::Absent`] or [`HomeError::File`] when one cannot be read; `trust` then stays as
     /// it is.
+    ///
+    /// In a served mesh nothing is read: what the bus says is the trust state.
     pub fn reload(&self, trust: &TrustHandle) -> Result<(), HomeError> {
+        if trust.current().root().is_served() {
+            return Ok(());
+        }
         let newer = self.read_trust()?;
         trust
             .replace(newer)
@@ -299,7 +361,7 @@ impl Home {
             trust,
             sessions: &(),
         };
-        verify::accept_chain(grant.clone(), key, &scene, ClockSkew::default()).map_err(blame)?;
+        verify::load_chain(grant.clone(), key, &scene, ClockSkew::default()).map_err(blame)?;
         Ok(grant)
     }
 

@@ -92,6 +92,12 @@ impl Follower {
         })
     }
 
+    /// The files of the state that is held, by digest.
+    pub fn files(&self) -> impl Iterator<Item = (ObjectId, Bytes)> {
+        let parts = self.held.iter().flat_map(|held| &held.parts);
+        parts.map(|part| (part.named().digest, part.file().clone()))
+    }
+
     /// Goes on to the next root (protocol §9.8). The state that is held stays until one signed
     /// under the new root comes.
     ///

@@ -32,6 +32,8 @@ pub struct Part {
     /// How many parts of its kind there are.
     pub(super) count: u16,
     pub(super) content: PartContent,
+    /// The file, whose bytes a registry shares anyway.
+    file: Bytes,
 }
 
 #[derive(Clone, Debug)]
@@ -81,6 +83,7 @@ impl Part {
             edition: opened.edition,
             count,
             content,
+            file: file.clone(),
         })
     }
 
@@ -90,6 +93,11 @@ impl Part {
             PartContent::Books(bytes) => Some(bytes),
             _ => None,
         }
+    }
+
+    /// The file it was read from.
+    pub fn file(&self) -> &Bytes {
+        &self.file
     }
 
     /// Which part it is.

@@ -230,6 +230,8 @@ pub enum Purpose {
     Request,
     /// Other messages, and subscriptions. 10 minutes.
     Publish,
+    /// Reading what lies on disk, which is decided again before anything is done with it.
+    Loading,
 }
 
 impl Purpose {
@@ -239,6 +241,7 @@ impl Purpose {
             Self::Authority => TIMESTAMP_TTL_MS,
             Self::Request => 60_000,
             Self::Publish => 600_000,
+            Self::Loading => u64::MAX,
         }
     }
 }

@@ -116,7 +116,7 @@ pub fn accept_grant(
             reason: ChainBroken::NotOurs,
         });
     }
-    accept_chain(chain, key, scene, skew)
+    verify_for(Purpose::Authority, chain, scene, skew)?.hold(key.clone())
 }
 
 /// Verifies a chain of one's own, and takes it into use with `key`.
@@ -133,6 +133,17 @@ pub fn accept_chain(
     verify_chain(chain, scene, skew)?.hold(key.clone())
 }
 
+/// [`accept_chain`], as it lies on disk: in a served mesh the trust state may be an old one. It is
+/// accepted again before it is used.
+pub(crate) fn load_chain(
+    chain: Chain,
+    key: &Arc<SigningKey>,
+    scene: &Scene<'_>,
+    skew: ClockSkew,
+) -> Result<Credential, Rejection> {
+    verify_for(Purpose::Loading, chain, scene, skew)?.hold(key.clone())
+}
+
 /// Verifies a chain by itself: signatures, windows, holders, lifetimes, revocation.
 ///
 /// # Errors
@@ -143,12 +154,21 @@ pub fn verify_chain(
     scene: &Scene<'_>,
     skew: ClockSkew,
 ) -> Result<VerifiedChain, Rejection> {
+    verify_for(Purpose::Publish, chain, scene, skew)
+}
+
+fn verify_for(
+    purpose: Purpose,
+    chain: Chain,
+    scene: &Scene<'_>,
+    skew: ClockSkew,
+) -> Result<VerifiedChain, Rejection> {
     let (trust, now) = (scene.trust, scene.now);
     if chain.mesh() != trust.mesh() {
         let (place, reason) = (Place::Chain, UntrustedRoot::OtherMesh);
         return Err(Rejection::UntrustedRoot { place, reason });
     }
-    trust.check_fresh(now, skew, Purpose::Authority)?;
+    trust.check_fresh(now, skew, purpose)?;
     Holders::look_up(&chain, trust, now, skew)?;
     chain.check_validity(now, skew)?;
     trust.policy().check_lifetimes(&chain)?;

@@ -51,6 +51,7 @@ use self::checks::Checks;
 use self::checks::Failure;
 use self::checks::Found;
 pub(crate) use self::credential::is_for;
+pub(crate) use self::credential::load_chain;
 pub(crate) use self::holders::Holders;
 
 pub use self::credential::accept_chain;
