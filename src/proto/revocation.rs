@@ -72,6 +72,21 @@ impl RevocationSet {
         sorted(&self.agents)
     }
 
+    /// Whether this key is revoked.
+    pub fn has_key(&self, key: &KeyBytes) -> bool {
+        self.keys.contains(key)
+    }
+
+    /// Whether this agent is revoked.
+    pub fn has_agent(&self, agent: &AgentId) -> bool {
+        self.agents.contains(agent)
+    }
+
+    /// Whether this link is revoked.
+    pub fn has_link(&self, link: &ObjectId) -> bool {
+        self.links.contains(link)
+    }
+
     /// Whether everything revoked in `older` is still revoked here, as a newer list must (protocol
     /// §9.6).
     pub fn contains(&self, older: &Self) -> bool {

@@ -51,6 +51,10 @@ pub(crate) fn role_file(home: &Path, role: Role) -> PathBuf {
     authority_directory(home).join(format!("{}.pem", role.name()))
 }
 
+pub(crate) fn ledger_file(home: &Path) -> PathBuf {
+    authority_directory(home).join("ledger.bin")
+}
+
 /// What is wrong with a trust file.
 pub(crate) fn refused(home: &Path, kind: FileKind, why: Rejection) -> HomeError {
     HomeError::refused(trust_file(home, kind), why)

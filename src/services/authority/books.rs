@@ -10,9 +10,12 @@ use std::sync::Arc;
 use super::Authority;
 use super::AuthorityError;
 use super::STATIC_ROLES;
+use super::ledger::Agents;
+use super::ledger::Ledger;
 use crate::client::clock::Clock;
 use crate::client::clock::SystemClock;
 use crate::client::floor::ReplayFloor;
+use crate::client::home::HomeError;
 use crate::client::home::layout;
 use crate::client::identity::Identity;
 use crate::client::identity::Provenance;
@@ -25,6 +28,7 @@ use crate::proto::certificate::UnverifiedCertificate;
 use crate::proto::chain::Chain;
 use crate::proto::identity::AgentId;
 use crate::proto::identity::SigningKey;
+use crate::proto::limits::TRUST_FILE_MAX;
 use crate::proto::root::FileKind;
 use crate::proto::root::Role;
 use crate::proto::root::TrustRoot;
@@ -82,6 +86,8 @@ impl Authority {
         // Whoever reads these files will do the same.
         TrustState::assemble(&trust, Admission::DangerDevelopment, Some(self.root_id))?;
         self.saved = self.epoch;
+        // A token is used up before the agent it admitted appears.
+        files::replace(&layout::ledger_file(home), &self.ledger.encode())?;
         // What was taken back goes first, what was given last.
         files::replace(
             &layout::trust_file(home, FileKind::Revocations),
@@ -123,12 +129,14 @@ impl Authority {
         let home = home.as_ref();
         let (files, state) = read_state(home)?;
         let root = state.root();
+        let mut ledger = read_ledger(home)?;
         Ok(Self {
             keys: load_keys(home, root)?,
             mesh: root.mesh(),
             root_id: root.id(),
             dev: root.is_dev(),
-            agents: load_agents(home, root, &files)?,
+            agents: load_agents(home, root, &files, &mut ledger)?,
+            ledger,
             policy: state.policy().clone(),
             revocations: state.revocations().clone(),
             scores: state
@@ -248,18 +256,38 @@ fn load_agents(
     home: &Path,
     root: &TrustRoot,
     files: &TrustFiles,
-) -> Result<super::Agents, AuthorityError> {
-    let mut agents = BTreeMap::new();
+    ledger: &mut Ledger,
+) -> Result<Agents, AuthorityError> {
+    let mut agents = Agents::default();
+    let mut entries = Vec::new();
     for bytes in registry_entries(root, &files.registry)? {
         let certificate = UnverifiedCertificate::parse(&bytes)?;
-        let claims = certificate.claims();
-        let (agent, key) = (claims.agent.clone(), claims.key);
-        if agents.insert(agent.clone(), (key, bytes)).is_some() {
+        entries.push((certificate.claims().clone(), bytes));
+    }
+    // The key that came last is an agent's current one.
+    entries.sort_by_key(|(claims, _)| claims.key_epoch);
+    for (claims, bytes) in entries {
+        let agent = claims.agent.clone();
+        let old = agents.insert(agent.clone(), (claims.key, bytes));
+        let Some((key, former)) = old else { continue };
+        if UnverifiedCertificate::parse(&former)?.claims().key_epoch == claims.key_epoch {
             let path = layout::trust_file(home, FileKind::Registry);
             return Err(AuthorityError::Certificates { path, agent });
         }
+        ledger.keep_former(agent, key, former);
     }
     Ok(agents)
+}
+
+/// Books from before there was a ledger have none.
+fn read_ledger(home: &Path) -> Result<Ledger, AuthorityError> {
+    let path = layout::ledger_file(home);
+    match files::read_if_there(&path, TRUST_FILE_MAX)? {
+        None => Ok(Ledger::default()),
+        Some(bytes) => {
+            Ledger::parse(&bytes.into()).map_err(|why| HomeError::refused(path, why).into())
+        }
+    }
 }
 
 /// Writes what was found to be missing or the same.
