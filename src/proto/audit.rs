@@ -15,29 +15,25 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde::Serialize;
 
+use super::certificate::Certificate;
 use super::chain::VerifiedChain;
-use super::envelope::Auth;
+use super::control::Moment;
+use super::control::open_certified;
 use super::envelope::Claims;
-use super::envelope::Content;
-use super::envelope::UnverifiedEnvelope;
 use super::identity::AgentId;
 use super::identity::KeyBytes;
 use super::names::PAYLOAD_AUDIT;
 use super::names::Tag;
-use super::rejection::ChainBroken;
 use super::rejection::Malformed;
 use super::rejection::Place;
 use super::rejection::Rejection;
 use super::rejection::SubjectMismatch;
 use super::rejection::UnexpectedReply;
-use super::rejection::UntrustedRoot;
 use super::replay::MessageId;
 use super::scope::Action;
-use super::signing::Authentic;
 use super::signing::ObjectId;
 use super::time::ClockSkew;
 use super::time::Timestamp;
-use super::trust::Purpose;
 use super::trust::TrustState;
 
 /// Version of the record schema, `v` of every line (protocol §17.3).
@@ -641,52 +637,24 @@ fn open_batch(
     trust: &TrustState,
     now: Timestamp,
 ) -> Result<(AgentId, Bytes), Rejection> {
-    let place = Place::Audit;
-    let envelope = UnverifiedEnvelope::parse(frame)?;
-    let claims = &envelope.claims;
-    if claims.mesh != trust.mesh() {
-        return Err(Rejection::UntrustedRoot {
-            place,
-            reason: UntrustedRoot::OtherMesh,
-        });
-    }
-    if claims.subject.as_str() != delivered {
-        return Err(Rejection::SubjectMismatch {
-            reason: SubjectMismatch::Delivered,
-        });
-    }
-    if claims.action != Action::Publish || &claims.payload_type[..] != PAYLOAD_AUDIT.as_bytes() {
-        return Err(Rejection::UnexpectedReply {
+    let kind = |claims: &Claims| {
+        if claims.action == Action::Publish && claims.payload_type[..] == *PAYLOAD_AUDIT.as_bytes()
+        {
+            return Ok(());
+        }
+        Err(Rejection::UnexpectedReply {
             reason: UnexpectedReply::NotAReply,
-        });
-    }
-    // An emitter batches records, so its envelopes need no batch of their own.
-    let Auth::Single(signature) = &envelope.auth else {
-        let found = claims.mode.into();
-        return Err(Rejection::UnsupportedVersion { place, found });
+        })
     };
-    // The certificate is the authority: a chain has no say here, so none may come along.
-    if envelope.chain[..] != [0x90] {
-        return Err(Rejection::ChainBroken {
-            place,
-            reason: ChainBroken::NotOurs,
-        });
-    }
-    claims.check_time(now, skew)?;
-    trust.check_fresh(now, skew, Purpose::Publish)?;
-    let certificate = trust
-        .certificate_with_id(&claims.leaf)
-        .ok_or(Rejection::UnknownAgent { place })?;
-    trust.check_standing(&certificate.claims().key, now, skew, place)?;
-    trust.revocations().check_agent(certificate, now, place)?;
-    let emitter = certificate.agent().clone();
-    if delivered != audit_subject(prefix, &emitter) {
-        return Err(Rejection::SubjectMismatch {
+    let own_subject = |certificate: &Certificate| {
+        if delivered == audit_subject(prefix, certificate.agent()) {
+            return Ok(());
+        }
+        Err(Rejection::SubjectMismatch {
             reason: SubjectMismatch::Control,
-        });
-    }
-    let (header, tag) = (&envelope.header, Tag::Envelope);
-    Authentic::check(tag, header, (), certificate.key(), signature, place)?;
-    let content = Content::open(&envelope.content, claims)?;
-    Ok((emitter, content.payload))
+        })
+    };
+    let moment = Moment { trust, now, skew };
+    let batch = open_certified(frame, delivered, &moment, Place::Audit, kind, own_subject)?;
+    Ok((batch.certificate.agent().clone(), batch.payload))
 }

@@ -60,7 +60,9 @@ pub struct CertificateClaims {
 }
 
 impl CertificateClaims {
-    fn body(&self) -> Vec<u8> {
+    /// The canonical body of a certificate that says this: what the registrar and the certified key
+    /// sign.
+    pub fn body(&self) -> Vec<u8> {
         let ext: [(); 0] = [];
         wire::encode(&(
             OBJECT_VERSION,
@@ -76,7 +78,64 @@ impl CertificateClaims {
         ))
     }
 
-    fn parse(body: &Bytes) -> Result<Self, Rejection> {
+    /// The object id of a certificate that says this.
+    pub fn id(&self) -> ObjectId {
+        Tag::Certificate.digest(&self.body())
+    }
+
+    /// The proof that the certified key is possessed: its signature over the certificate's id
+    /// (protocol §8). It certifies nothing without the registrar's signature.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection::KeyMismatch`] when `key` is not the key of these claims.
+    pub fn prove_possession(&self, key: &SigningKey) -> Result<Signature, Rejection> {
+        if key.public().bytes() != self.key {
+            return Err(Rejection::KeyMismatch {
+                place: Place::Certificate,
+                reason: super::rejection::KeyMismatch::OtherAgent,
+            });
+        }
+        Ok(signing::sign(Tag::Possession, &self.id().0, key))
+    }
+
+    /// Certifies these claims for a key that is elsewhere: `possession` is what
+    /// [`prove_possession`](Self::prove_possession) made there. `registrar` is the signing key and
+    /// its position among the trust root's registrar keys.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection::WeakKey`] for a key that may not be certified, [`Rejection::BadSignature`] when
+    /// it did not make the proof. The registrar signs nothing else.
+    pub fn certify(
+        &self,
+        registrar: (u8, &SigningKey),
+        possession: &Signature,
+    ) -> Result<Bytes, Rejection> {
+        let place = Place::Certificate;
+        let key = PublicKey::import(&self.key)
+            .ok()
+            .filter(PublicKey::is_torsion_free)
+            .ok_or(Rejection::WeakKey { place })?;
+        let body = self.body();
+        let id = Tag::Certificate.digest(&body);
+        Authentic::check(Tag::Possession, &id.0, (), &key, possession, place)?;
+        let signature = signing::sign(Tag::Certificate, &body, registrar.1);
+        let bytes = wire::encode(&(
+            bin(&body),
+            registrar.0,
+            bin(&signature.0),
+            bin(&possession.0),
+        ));
+        Ok(bytes.into())
+    }
+
+    /// Decodes a body.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection::Malformed`] or [`Rejection::UnsupportedVersion`].
+    pub fn parse(body: &Bytes) -> Result<Self, Rejection> {
         let place = Place::Certificate;
         let mut r = Reader::new(body, place);
         r.array_of(10)?;
@@ -186,29 +245,14 @@ impl UnverifiedCertificate {
     ///
     /// # Errors
     ///
-    /// [`Rejection::KeyMismatch`] when `key` is not the key of the claims.
+    /// [`Rejection::KeyMismatch`] when `key` is not the key of the claims, [`Rejection::WeakKey`]
+    /// when it may not be certified.
     pub fn sign(
         claims: &CertificateClaims,
         registrar: (u8, &SigningKey),
         key: &SigningKey,
     ) -> Result<Bytes, Rejection> {
-        if key.public().bytes() != claims.key {
-            return Err(Rejection::KeyMismatch {
-                place: Place::Certificate,
-                reason: super::rejection::KeyMismatch::OtherAgent,
-            });
-        }
-        let body = claims.body();
-        let id = Tag::Certificate.digest(&body);
-        let signature = signing::sign(Tag::Certificate, &body, registrar.1);
-        let possession = signing::sign(Tag::Possession, &id.0, key);
-        let bytes = wire::encode(&(
-            bin(&body),
-            registrar.0,
-            bin(&signature.0),
-            bin(&possession.0),
-        ));
-        Ok(bytes.into())
+        claims.certify(registrar, &claims.prove_possession(key)?)
     }
 
     /// What it claims, unchecked.

@@ -157,3 +157,31 @@ pub const AUDIT_DIGEST_PREFIX: usize = 256;
 
 /// Signed refusals sent to one requester per second (§15.3).
 pub const REFUSALS_PER_SECOND: u32 = 10;
+
+/// Longest join token as text, 4 KiB: what fits a line of a terminal's paste and any secret store.
+pub const JOIN_TOKEN_MAX: usize = 4 * 1024;
+
+/// Largest statement of a join token in bytes: a scope as large as a link's ([`LINK_MAX`]) with its
+/// ids, signature and framing.
+pub const JOIN_STATEMENT_MAX: usize = 1_280;
+
+/// Largest enrolment frame, 12 KiB: certificate, statement and a chain of one link fit twice.
+pub const ENROLMENT_MAX: usize = 12 * 1024;
+
+/// How long an offered certificate may be claimed: 10 s in milliseconds, without skew (§22.4).
+pub const OFFER_TTL_MS: u64 = 10_000;
+
+/// Longest lifetime of a certificate that a verifier service gives: 24 hours in milliseconds. Who
+/// is not renewed is gone within a day, whatever happens to revocation.
+pub const SERVED_CERTIFICATE_MAX_MS: u64 = 24 * 3_600_000;
+
+/// Default lifetime of a certificate that a verifier service gives: 12 hours in milliseconds. A
+/// renewal after two thirds of it leaves four hours for a service that is down.
+pub const SERVED_CERTIFICATE_MS: u64 = 12 * 3_600_000;
+
+/// Used offers remembered by one process; beyond it no further one is taken up.
+pub const OFFERS_USED_MAX: usize = 1 << 16;
+
+/// Largest payload of a request to the verifier service and of its answer, 64 KiB. A chain of 8 KiB
+/// and the evidence of a report fit.
+pub const CONTROL_MAX: usize = 64 * 1024;

@@ -3,7 +3,7 @@
 //! | what | values |
 //! |---|---|
 //! | domain tags | [`Tag`]: 24 bytes, `0xFF`, `trustmesh/1 `, a name of at most 11 characters, NUL padding |
-//! | frame magic | `TMSH` envelope, `TMHS` handshake, `TMTS` trust-state file, `TMBU` bulletin |
+//! | frame magic | `TMSH` envelope, `TMHS` handshake, `TMTS` trust-state file, `TMBU` bulletin, `TMEN` enrolment |
 //! | frame version | 1 |
 //! | object version | 1 |
 //! | envelope modes | 1 one signature; 2 one signature over a batch; 3 reserved for session MACs |
@@ -16,9 +16,10 @@
 //! | roles of trust-root keys | 1 root, 2 issuer, 3 registrar, 4 revoker, 5 policy, 6 timestamp, 7 scores |
 //! | trust-file kinds | 1 trust root, 2 registry, 3 policy, 4 revocations, 5 scores, 6 timestamp, 7 snapshot, 8 books |
 //! | rejection codes | class × 100 + reason: [`Rejection`](super::rejection::Rejection) |
-//! | subjects | `<prefix>.audit.<id>`, `<prefix>.handshake.<id>.<instance>`; the prefix defaults to `trustmesh`, `/` in an id is written `~` |
+//! | subjects | `<prefix>.audit.<id>`, `<prefix>.handshake.<id>.<instance>`, `<prefix>.verifier.<verb>`, `<prefix>.agent.<id>.renew`; the prefix defaults to `trustmesh`, `/` in an id is written `~` |
 //! | inbox | `_INBOX.<U-nkey of the identity key>` |
-//! | payload types | `trustmesh/audit` (JSON lines of audit records), `trustmesh/refusal` (constant refusal) |
+//! | payload types | `trustmesh/audit` (JSON lines of audit records), `trustmesh/refusal` (constant refusal), `trustmesh/control` (requests to the verifier) |
+//! | join-token text | `tmj1`, then base64url without padding |
 //! | NATS headers out | none: application headers travel inside the envelope |
 //! | NATS headers in | none are read, except the status of a message by the server itself |
 
@@ -30,6 +31,10 @@ pub const MAGIC_HANDSHAKE: [u8; 4] = *b"TMHS";
 pub const MAGIC_TRUST: [u8; 4] = *b"TMTS";
 /// First bytes of a bulletin: what is new in a served trust state (protocol §9.12).
 pub const MAGIC_BULLETIN: [u8; 4] = *b"TMBU";
+/// First bytes of an enrolment frame (protocol §22.3).
+pub const MAGIC_ENROLMENT: [u8; 4] = *b"TMEN";
+/// First characters of a join token as text (protocol §22.2).
+pub const JOIN_TOKEN: &str = "tmj1";
 /// Version of every frame, `fv`; any other is refused as code 301 (protocol §2.6).
 pub const FRAME_VERSION: u64 = 1;
 /// Version of every signed object, `v` (protocol §2.6). It pins the suite: Ed25519 as in §2.2,
@@ -71,6 +76,10 @@ pub const PREFIX: &str = "trustmesh";
 pub const PAYLOAD_AUDIT: &str = "trustmesh/audit";
 /// Payload type of signed refusals (protocol §15.3).
 pub const PAYLOAD_REFUSAL: &str = "trustmesh/refusal";
+/// Payload type of requests to the verifier service and of its answers (protocol §22.5).
+pub const PAYLOAD_CONTROL: &str = "trustmesh/control";
+/// The id of the verifier service, which no join token gives away (protocol §22.1).
+pub const VERIFIER_ID: &str = "verifier";
 /// First token of every inbox (protocol §4.3).
 pub const INBOX: &str = "_INBOX";
 
@@ -133,11 +142,21 @@ pub enum Tag {
     Confirm,
     /// Hash chain of audit records.
     AuditRecord,
+    /// Join token: the statement, signed by the registrar.
+    JoinToken,
+    /// Proof that a join token is possessed, signed by its key over a certificate's id.
+    JoinProof,
+    /// Enrolment hello; an id only, never signed.
+    EnrolHello,
+    /// Offer of a certificate: begins the input of its cookie's HMAC; signs nothing.
+    EnrolOffer,
+    /// Refusal of an enrolment, signed by the registrar.
+    EnrolRefused,
 }
 
 impl Tag {
     /// Every tag, for tests that try each against each.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 27] = [
         Self::Envelope,
         Self::Batch,
         Self::Content,
@@ -160,6 +179,11 @@ impl Tag {
         Self::Proof,
         Self::Confirm,
         Self::AuditRecord,
+        Self::JoinToken,
+        Self::JoinProof,
+        Self::EnrolHello,
+        Self::EnrolOffer,
+        Self::EnrolRefused,
     ];
 
     /// The tag's name, 1 to 11 ASCII characters, as in the table of protocol §2.3.
@@ -187,6 +211,11 @@ impl Tag {
             Self::Proof => "hs-proof",
             Self::Confirm => "hs-confirm",
             Self::AuditRecord => "audit-rec",
+            Self::JoinToken => "join-token",
+            Self::JoinProof => "join-proof",
+            Self::EnrolHello => "enrol-hello",
+            Self::EnrolOffer => "enrol-offer",
+            Self::EnrolRefused => "enrol-deny",
         }
     }
 

@@ -215,6 +215,12 @@ impl Policy {
         }
     }
 
+    /// Whether the lists would stop an agent under this id and key.
+    pub(crate) fn blocks(&self, agent: &AgentId, key: &KeyBytes) -> bool {
+        let named = |list: &Agents| list.ids.contains(agent) || list.keys.contains(key);
+        named(&self.blocked) || self.allowed.as_ref().is_some_and(|allowed| !named(allowed))
+    }
+
     /// Checks the lifetimes of a chain's links against the ceilings.
     pub(crate) fn check_lifetimes(&self, chain: &Chain) -> Result<(), Rejection> {
         for (index, link) in chain.links().iter().enumerate() {

@@ -38,6 +38,12 @@ pub enum Place {
     Handshake,
     /// An audit batch.
     Audit,
+    /// A join token.
+    Token,
+    /// An enrolment frame.
+    Enrolment,
+    /// A request to the verifier service, or its answer.
+    Control,
 }
 
 impl Place {
@@ -67,6 +73,9 @@ impl fmt::Display for Place {
             Self::TrustFile => f.write_str("trust file"),
             Self::Handshake => f.write_str("handshake"),
             Self::Audit => f.write_str("audit batch"),
+            Self::Token => f.write_str("join token"),
+            Self::Enrolment => f.write_str("enrolment"),
+            Self::Control => f.write_str("control request"),
         }
     }
 }

@@ -172,6 +172,21 @@ impl RevocationSet {
         self.len() == 0
     }
 
+    /// Whether this key is revoked.
+    pub fn has_key(&self, key: &KeyBytes) -> bool {
+        self.layers().any(|names| names.keys.contains(key))
+    }
+
+    /// Whether this agent is revoked.
+    pub fn has_agent(&self, agent: &AgentId) -> bool {
+        self.layers().any(|names| names.agents.contains(agent))
+    }
+
+    /// Whether this link is revoked.
+    pub fn has_link(&self, link: &ObjectId) -> bool {
+        self.layers().any(|names| names.links.contains(link))
+    }
+
     /// Whether everything revoked in `older` is still revoked here, as a newer list must (protocol
     /// §9.6).
     pub fn contains(&self, older: &Self) -> bool {
@@ -191,18 +206,6 @@ impl RevocationSet {
 
     fn layers(&self) -> impl Iterator<Item = &Names> {
         [&*self.settled, &self.recent].into_iter()
-    }
-
-    fn has_link(&self, link: &ObjectId) -> bool {
-        self.layers().any(|names| names.links.contains(link))
-    }
-
-    fn has_key(&self, key: &KeyBytes) -> bool {
-        self.layers().any(|names| names.keys.contains(key))
-    }
-
-    fn has_agent(&self, agent: &AgentId) -> bool {
-        self.layers().any(|names| names.agents.contains(agent))
     }
 
     /// Puts several lists together. All but the last are settled: what is made of the same ones

@@ -227,8 +227,12 @@ impl Capability {
     /// this has DELEGATE and every action of `child`, its pattern contains the child's, and `child`
     /// keeps every constraint at least as tight.
     pub fn may_delegate(&self, child: &Self) -> bool {
-        self.actions.has(Action::Delegate)
-            && self.actions.contains(child.actions)
+        self.actions.has(Action::Delegate) && self.allows(child)
+    }
+
+    /// Whether all that `child` allows is allowed here too, handing on included.
+    pub(crate) fn allows(&self, child: &Self) -> bool {
+        self.actions.contains(child.actions)
             && self.pattern.contains(&child.pattern)
             && narrows(self.groups.as_deref(), child.groups.as_deref())
             && narrows(self.recipients.as_deref(), child.recipients.as_deref())
@@ -396,6 +400,12 @@ impl Scope {
             .0
             .iter()
             .all(|c| self.0.iter().any(|parent| parent.may_delegate(c)))
+    }
+
+    /// Whether each capability of `child` is contained in one of these.
+    pub(crate) fn allows(&self, child: &Self) -> bool {
+        let contained = |c| self.0.iter().any(|parent| parent.allows(c));
+        child.0.iter().all(contained)
     }
 
     /// Checks that one capability covers what a message needs.

@@ -198,8 +198,16 @@ impl TrustState {
         admission: Admission,
         pin: Option<ObjectId>,
     ) -> Result<Self, (FileKind, Rejection)> {
+        let root = admit_root(&files.root, admission, pin).map_err(|why| (FileKind::Root, why))?;
+        Self::assemble_under(root, files)
+    }
+
+    /// [`assemble`](Self::assemble), under a root that was admitted before, or one that follows it.
+    pub(crate) fn assemble_under(
+        root: TrustRoot,
+        files: &TrustFiles,
+    ) -> Result<Self, (FileKind, Rejection)> {
         let fault = |kind| move |rejection| (kind, rejection);
-        let root = admit_root(&files.root, admission, pin).map_err(fault(FileKind::Root))?;
         let open =
             |kind, file: &Bytes| Opened::whole(&root, kind, file).map_err(|error| (kind, error));
         let registry = open(FileKind::Registry, &files.registry)?;

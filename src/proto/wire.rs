@@ -73,6 +73,11 @@ impl<'a> Reader<'a> {
 
     /// Checks that everything has been read.
     pub(crate) fn finish(self) -> Result<(), Rejection> {
+        self.end()
+    }
+
+    /// [`finish`](Self::finish), for a reader that was lent.
+    pub(crate) fn end(&self) -> Result<(), Rejection> {
         if self.at == self.source.len() {
             Ok(())
         } else {

@@ -1,3 +1,4 @@
 //! What runs beside agents: the authority of a mesh.
 
 pub mod authority;
+pub(crate) mod publisher;

@@ -387,7 +387,8 @@ fn a_retired_key_is_worthless_from_its_instant_on() {
     let mut mesh = mesh(&dial);
     let key = enrol(&mut mesh, "dave").public().bytes();
     let grace = dial.at().plus(60_000);
-    mesh.retire_key(key, grace).unwrap();
+    mesh.retire_key(key, grace);
+    mesh.publish().unwrap();
     let state = hear(&mut follower(&mesh), &mesh).unwrap();
     let certificate = state.certificate(&key).unwrap();
     let check = |now| {

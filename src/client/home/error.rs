@@ -111,7 +111,7 @@ pub enum HomeError {
 }
 
 impl HomeError {
-    pub(super) fn refused(path: PathBuf, why: Rejection) -> Self {
+    pub(crate) fn refused(path: PathBuf, why: Rejection) -> Self {
         let next = match why {
             Rejection::UntrustedRoot { reason, .. } => match reason {
                 UntrustedRoot::DevMesh => "set TRUSTMESH_DEV=1 if this is a development machine",

@@ -37,6 +37,11 @@ pub(crate) fn trust_file(home: &Path, kind: FileKind) -> PathBuf {
     })
 }
 
+/// A trust root after the first.
+pub(crate) fn later_root_file(home: &Path, version: u32) -> PathBuf {
+    trust_directory(home).join(format!("root.{version}.tm"))
+}
+
 /// The newest trust state of a served mesh.
 pub(crate) fn served_directory(home: &Path) -> PathBuf {
     trust_directory(home).join("served")
@@ -57,6 +62,10 @@ pub(crate) fn authority_directory(home: &Path) -> PathBuf {
 
 pub(crate) fn role_file(home: &Path, role: Role) -> PathBuf {
     authority_directory(home).join(format!("{}.pem", role.name()))
+}
+
+pub(crate) fn ledger_file(home: &Path) -> PathBuf {
+    authority_directory(home).join("ledger.bin")
 }
 
 /// What is wrong with a trust file.

@@ -33,7 +33,7 @@ use crate::proto::wire::bin;
 pub(crate) fn registry_entries(root: &TrustRoot, file: &Bytes) -> Result<Vec<Bytes>, Rejection> {
     let Opened { content, .. } = Opened::whole(root, FileKind::Registry, file)?;
     match content {
-        Content::Registry(shard) => Ok(shard.into_entries()),
+        Content::Registry(shard) => Ok(shard.entries()),
         _ => Ok(Vec::new()),
     }
 }

@@ -95,6 +95,14 @@ impl Part {
         }
     }
 
+    /// The encoded certificates it holds, when it is a shard of the registry.
+    pub fn certificates(&self) -> Vec<Bytes> {
+        match &self.content {
+            PartContent::Registry(shard) => shard.entries(),
+            _ => Vec::new(),
+        }
+    }
+
     /// The file it was read from.
     pub fn file(&self) -> &Bytes {
         &self.file

@@ -127,10 +127,9 @@ impl Shard {
     }
 
     /// The encoded certificates, in the order of the file.
-    pub(super) fn into_entries(mut self) -> Vec<Bytes> {
-        let order = std::mem::take(&mut self.order);
-        let entries = order.iter().filter_map(|key| self.by_key.remove(key));
-        entries.map(|entry| entry.bytes).collect()
+    pub(super) fn entries(&self) -> Vec<Bytes> {
+        let entries = self.order.iter().filter_map(|key| self.by_key.get(key));
+        entries.map(|entry| entry.bytes.clone()).collect()
     }
 
     fn verify(&self, entry: &Entry) -> Result<Certificate, Rejection> {

@@ -7,12 +7,18 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Authority;
 use super::AuthorityError;
 use super::STATIC_ROLES;
+use super::Served;
+use super::ledger::Agents;
+use super::ledger::Ledger;
 use crate::client::clock::Clock;
 use crate::client::clock::SystemClock;
 use crate::client::floor::ReplayFloor;
+use crate::client::home::HomeError;
 use crate::client::home::layout;
 use crate::client::identity::Identity;
 use crate::client::identity::Provenance;
@@ -25,12 +31,15 @@ use crate::proto::certificate::UnverifiedCertificate;
 use crate::proto::chain::Chain;
 use crate::proto::identity::AgentId;
 use crate::proto::identity::SigningKey;
+use crate::proto::limits::TRUST_FILE_MAX;
+use crate::proto::rejection::Rejection;
 use crate::proto::root::FileKind;
 use crate::proto::root::Role;
 use crate::proto::root::TrustRoot;
 use crate::proto::trust::Admission;
 use crate::proto::trust::TrustFiles;
 use crate::proto::trust::TrustState;
+use crate::proto::trust::admit_root;
 use crate::proto::trust::registry_entries;
 
 impl Authority {
@@ -80,8 +89,10 @@ impl Authority {
         }
         let trust = self.trust_files()?;
         // Whoever reads these files will do the same.
-        TrustState::assemble(&trust, Admission::DangerDevelopment, Some(self.root_id))?;
+        TrustState::assemble_under(self.current_root()?, &trust).map_err(|(_, why)| why)?;
         self.saved = self.epoch;
+        // A token is used up before the agent it admitted appears.
+        files::replace(&layout::ledger_file(home), &self.ledger.encode())?;
         // What was taken back goes first, what was given last.
         files::replace(
             &layout::trust_file(home, FileKind::Revocations),
@@ -95,6 +106,9 @@ impl Authority {
             &layout::trust_file(home, FileKind::Registry),
             &trust.registry,
         )?;
+        for (version, root) in (1u32..).zip(self.roots()).skip(1) {
+            create_unless_there(&layout::later_root_file(home, version), &root)?;
+        }
         let pin = format!("{}\n", self.root_id);
         create_unless_there(&layout::pin_file(home), pin.as_bytes())?;
         create_unless_there(&layout::trust_file(home, FileKind::Root), &trust.root)
@@ -123,12 +137,19 @@ impl Authority {
         let home = home.as_ref();
         let (files, state) = read_state(home)?;
         let root = state.root();
+        let mut ledger = read_ledger(home)?;
+        let first = TrustRoot::parse(&files.root)?;
+        let served = match root.is_served() {
+            true => Some(Served::resume(&files.root, read_later_roots(home)?)?),
+            false => None,
+        };
         Ok(Self {
             keys: load_keys(home, root)?,
             mesh: root.mesh(),
-            root_id: root.id(),
+            root_id: first.id(),
             dev: root.is_dev(),
-            agents: load_agents(home, root, &files)?,
+            agents: load_agents(home, root, &files, &mut ledger)?,
+            ledger,
             policy: state.policy().clone(),
             revocations: state.revocations().clone(),
             scores: state
@@ -140,7 +161,7 @@ impl Authority {
             root: files.root,
             clock,
             published: None,
-            served: None,
+            served,
         })
     }
 
@@ -225,15 +246,34 @@ impl Authority {
 
 fn read_state(home: &Path) -> Result<(TrustFiles, TrustState), AuthorityError> {
     let files = layout::read_trust_files(home)?;
+    let refused = |(kind, why)| layout::refused(home, kind, why);
     // Whoever holds the role keys may have a development mesh.
-    let state = TrustState::assemble_naming(&files, Admission::DangerDevelopment, None)
-        .map_err(|(kind, why)| layout::refused(home, kind, why))?;
+    let root = admit_root(&files.root, Admission::DangerDevelopment, None);
+    let mut root = root.map_err(|why| refused((FileKind::Root, why)))?;
+    for later in read_later_roots(home)? {
+        root = root.succeed(&later).map_err(|why| refused((FileKind::Root, why)))?;
+    }
+    let state = TrustState::assemble_under(root, &files).map_err(refused)?;
     Ok((files, state))
+}
+
+/// The trust roots after the first, in order.
+fn read_later_roots(home: &Path) -> Result<Vec<Bytes>, AuthorityError> {
+    let mut roots = Vec::new();
+    for version in 2u32.. {
+        let path = layout::later_root_file(home, version);
+        match files::read_if_there(&path, TRUST_FILE_MAX)? {
+            Some(root) => roots.push(root.into()),
+            None => break,
+        }
+    }
+    Ok(roots)
 }
 
 fn load_keys(home: &Path, root: &TrustRoot) -> Result<BTreeMap<Role, SigningKey>, AuthorityError> {
     let mut keys = BTreeMap::new();
-    for role in STATIC_ROLES {
+    let timestamp = root.is_served().then_some(Role::Timestamp);
+    for role in STATIC_ROLES.into_iter().chain(timestamp) {
         let path = layout::role_file(home, role);
         let key = keyfile::load(&path)?;
         if root.keys(role) != [key.public()] {
@@ -248,18 +288,57 @@ fn load_agents(
     home: &Path,
     root: &TrustRoot,
     files: &TrustFiles,
-) -> Result<super::Agents, AuthorityError> {
-    let mut agents = BTreeMap::new();
-    for bytes in registry_entries(root, &files.registry)? {
-        let certificate = UnverifiedCertificate::parse(&bytes)?;
-        let claims = certificate.claims();
-        let (agent, key) = (claims.agent.clone(), claims.key);
-        if agents.insert(agent.clone(), (key, bytes)).is_some() {
+    ledger: &mut Ledger,
+) -> Result<Agents, AuthorityError> {
+    let entries = registry_entries(root, &files.registry)?;
+    sort_certificates(entries, ledger).map_err(|agent| match agent {
+        Ok(agent) => {
             let path = layout::trust_file(home, FileKind::Registry);
-            return Err(AuthorityError::Certificates { path, agent });
+            AuthorityError::Certificates { path, agent }
         }
+        Err(why) => why.into(),
+    })
+}
+
+/// Tells each agent's current certificate from those of its former keys, which go to the ledger.
+///
+/// # Errors
+///
+/// The agent that has two certificates of the same rank, or what cannot be read.
+pub(super) fn sort_certificates(
+    certificates: Vec<Bytes>,
+    ledger: &mut Ledger,
+) -> Result<Agents, Result<AgentId, Rejection>> {
+    let mut agents = Agents::default();
+    let mut entries = Vec::new();
+    for bytes in certificates {
+        let certificate = UnverifiedCertificate::parse(&bytes).map_err(Err)?;
+        entries.push((certificate.claims().clone(), bytes));
+    }
+    // The key that came last is an agent's current one.
+    entries.sort_by_key(|(claims, _)| claims.key_epoch);
+    for (claims, bytes) in entries {
+        let agent = claims.agent.clone();
+        let old = agents.insert(agent.clone(), (claims.key, bytes));
+        let Some((key, former)) = old else { continue };
+        let rank = UnverifiedCertificate::parse(&former).map_err(Err)?;
+        if rank.claims().key_epoch == claims.key_epoch {
+            return Err(Ok(agent));
+        }
+        ledger.keep_former(agent, key, former);
     }
     Ok(agents)
+}
+
+/// Books from before there was a ledger have none.
+fn read_ledger(home: &Path) -> Result<Ledger, AuthorityError> {
+    let path = layout::ledger_file(home);
+    match files::read_if_there(&path, TRUST_FILE_MAX)? {
+        None => Ok(Ledger::default()),
+        Some(bytes) => {
+            Ledger::parse(&bytes.into()).map_err(|why| HomeError::refused(path, why).into())
+        }
+    }
 }
 
 /// Writes what was found to be missing or the same.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::client::home::HomeError;
 use crate::files::FileError;
 use crate::keyfile::KeyFileError;
+use crate::proto::enrol::EnrolRefused;
 use crate::proto::identity::AgentId;
 use crate::proto::identity::InvalidAgentId;
 use crate::proto::identity::KeyGeneration;
@@ -31,6 +32,9 @@ pub enum AuthorityError {
     /// Verification would refuse it.
     #[error("verification would refuse it: {0}")]
     Refused(#[from] Rejection),
+    /// The books do not admit it.
+    #[error("the books do not admit it: {0}")]
+    Enrolment(#[from] EnrolRefused),
     /// Not an agent id.
     #[error(transparent)]
     AgentId(#[from] InvalidAgentId),

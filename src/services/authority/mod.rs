@@ -5,9 +5,11 @@
 //! It can be [saved](Authority::save) to a mesh directory and [opened](Authority::open) again.
 
 mod books;
+mod enrolment;
 mod error;
 mod press;
 mod served;
+mod ledger;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -49,6 +51,13 @@ use crate::proto::trust::FileDraft;
 use crate::proto::trust::TrustFiles;
 use crate::proto::trust::TrustState;
 
+use self::ledger::Agents;
+use self::ledger::Ledger;
+use self::ledger::Terms;
+
+pub use self::enrolment::JoinTerms;
+pub use self::enrolment::Joining;
+pub use self::enrolment::ROTATION_GRACE_MS;
 pub use self::error::AuthorityError;
 use self::served::Served;
 
@@ -74,9 +83,6 @@ const DEV_POLICY: &str = r#"{ "rules": [ { "name": "dev", "effect": "allow",
     "actions": ["pub", "sub", "req", "serve"], "subjects": ">" },
   { "name": "dev-inbox", "effect": "allow",
     "actions": ["pub", "sub", "req", "serve"], "subjects": "_INBOX.>" } ] }"#;
-
-/// Key and certificate of each agent.
-type Agents = BTreeMap<AgentId, (KeyBytes, Bytes)>;
 
 /// The keys and books of one mesh.
 ///
@@ -121,6 +127,7 @@ pub struct Authority {
     root_id: ObjectId,
     dev: bool,
     agents: Agents,
+    ledger: Ledger,
     policy: Policy,
     revocations: RevocationSet,
     scores: BTreeMap<AgentId, u16>,
@@ -225,7 +232,8 @@ impl Authority {
             mesh: parsed.mesh(),
             root_id: parsed.id(),
             dev,
-            agents: BTreeMap::new(),
+            agents: Agents::default(),
+            ledger: Ledger::default(),
             policy: Policy::default(),
             revocations: RevocationSet::default(),
             scores: BTreeMap::new(),
@@ -266,10 +274,18 @@ impl Authority {
         let scope = Scope::parse(capabilities)?;
         let key = Arc::new(SigningKey::generate()?);
         let certificate = self.enrol(&id, &key)?;
-        let ttl = Duration::from_millis(ROOT_GRANT_TTL_MS - BACKDATE_MS);
+        let grant_ttl_ms = ROOT_GRANT_TTL_MS - BACKDATE_MS;
+        let terms = Terms {
+            scope: scope.clone(),
+            depth: DEPTH_DEFAULT,
+            grant_ttl_ms,
+            sponsor: None,
+        };
+        let ttl = Duration::from_millis(grant_ttl_ms);
         let grant = self.grant(&key.public().bytes(), scope, DEPTH_DEFAULT, ttl);
         // An agent without a grant would only be in the way of a second try.
         let grant = grant.inspect_err(|_| drop(self.agents.remove(&id)))?;
+        self.ledger.set_terms(&id, terms);
         let trust = self.publish()?;
         Ok(Identity::fresh(id, key, certificate, grant, trust))
     }
@@ -284,8 +300,9 @@ impl Authority {
     /// [`AuthorityError::Refused`] when the key or id is blocked or revoked.
     pub fn enrol(&mut self, id: &AgentId, key: &SigningKey) -> Result<Bytes, AuthorityError> {
         let public = key.public().bytes();
-        let taken =
-            self.agents.contains_key(id) || self.agents.values().any(|(other, _)| *other == public);
+        let taken = self.agents.has(id)
+            || self.agents.holder(&public).is_some()
+            || self.ledger.has_key(&public);
         if taken {
             return Err(AuthorityError::Taken);
         }
@@ -327,9 +344,20 @@ impl Authority {
         depth: u8,
         ttl: Duration,
     ) -> Result<Chain, AuthorityError> {
-        if !self.agents.values().any(|(key, _)| key == holder) {
+        if self.agents.holder(holder).is_none() {
             return Err(AuthorityError::Unknown);
         }
+        Ok(self.issue(holder, scope, depth, ttl)?)
+    }
+
+    /// Makes a root grant for a key, enrolled or about to be.
+    fn issue(
+        &self,
+        holder: &KeyBytes,
+        scope: Scope,
+        depth: u8,
+        ttl: Duration,
+    ) -> Result<Chain, Rejection> {
         let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         let draft = LinkDraft {
             holder: *holder,
@@ -401,17 +429,6 @@ impl Authority {
         self.publish().map(drop)
     }
 
-    /// Lets a key count as revoked from an instant on, whatever time a message claims, and
-    /// publishes (protocol §11.3).
-    ///
-    /// # Errors
-    ///
-    /// As [`revoke_link`](Self::revoke_link).
-    pub fn retire_key(&mut self, key: KeyBytes, from: Timestamp) -> Result<(), AuthorityError> {
-        self.revocations.retire_key(key, from);
-        self.publish().map(drop)
-    }
-
     /// Sets an agent's trust score, 0 to 1,000, and publishes (protocol §10.4). It need not be
     /// enrolled.
     ///
@@ -440,11 +457,8 @@ impl Authority {
             epoch: self.epoch,
             validity,
         };
-        let certificates: Vec<Bytes> = self
-            .agents
-            .values()
-            .map(|(_, certificate)| certificate.clone())
-            .collect();
+        let current = self.agents.certificates();
+        let certificates: Vec<Bytes> = current.chain(self.ledger.former()).cloned().collect();
         let sign =
             |draft: FileDraft<'_>, role| draft.sign(self.mesh, edition, &[(0, &self.keys[&role])]);
         Ok(TrustFiles {

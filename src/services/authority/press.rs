@@ -112,6 +112,11 @@ impl Press {
         self.epoch
     }
 
+    /// Grows with the clock, so that a restart that forgot the last number goes on above it.
+    fn next_time(&self, now: Timestamp) -> u64 {
+        (self.time + 1).max(now.as_millis())
+    }
+
     /// Never signs at or below these epochs again.
     pub(super) fn continue_after(&mut self, epoch: u64, time: u64) {
         self.epoch = self.epoch.max(epoch);
@@ -193,7 +198,7 @@ impl Press {
             }
         };
         let draft = TrustTimeDraft {
-            epoch: self.time + 1,
+            epoch: self.next_time(now),
             issued: now,
             snapshot: snapshot.0,
             root: (signers.root.version(), signers.root.id()),
@@ -260,7 +265,7 @@ impl Press {
             return Ok(None);
         }
         let draft = TrustTimeDraft {
-            epoch: self.time + 1,
+            epoch: self.next_time(now),
             issued: now,
             snapshot: *named,
             root: (signers.root.version(), signers.root.id()),

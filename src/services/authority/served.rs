@@ -10,6 +10,7 @@ use super::Authority;
 use super::AuthorityError;
 use super::press::Books;
 use super::press::Press;
+use super::ledger::Ledger;
 use super::press::Signers;
 use crate::client::clock::Clock;
 use crate::client::clock::SystemClock;
@@ -17,6 +18,8 @@ use crate::proto::certificate::UnverifiedCertificate;
 use crate::proto::identity::KeyBytes;
 use crate::proto::identity::SigningKey;
 use crate::proto::rejection::Rejection;
+use crate::proto::rejection::StaleState;
+use crate::proto::root::FileKind;
 use crate::proto::root::Role;
 use crate::proto::root::RootDraft;
 use crate::proto::root::TrustRoot;
@@ -24,8 +27,12 @@ use crate::proto::signing::ObjectId;
 use crate::proto::trust::Admission;
 use crate::proto::trust::Bulletin;
 use crate::proto::trust::Follower;
+use crate::proto::trust::Part;
 use crate::proto::trust::Progress;
 use crate::proto::trust::TrustState;
+
+/// Size of a chunk of the books.
+const BOOK_CHUNK: usize = 128 * 1024;
 
 /// What makes an authority that of a served mesh.
 #[derive(Debug)]
@@ -47,6 +54,24 @@ impl Served {
             press: Press::default(),
             follower: Follower::new(root, admission, Some(pin))?,
             later_roots: Vec::new(),
+            latest: None,
+        })
+    }
+}
+
+impl Served {
+    /// Goes on under the roots that were saved.
+    pub(super) fn resume(root: &Bytes, later_roots: Vec<Bytes>) -> Result<Self, Rejection> {
+        // Whoever holds the role keys may have a development mesh.
+        let admission = Admission::DangerDevelopment;
+        let mut follower = Follower::new(root, admission, None)?;
+        for later in &later_roots {
+            follower.succeed(later)?;
+        }
+        Ok(Self {
+            press: Press::default(),
+            follower,
+            later_roots,
             latest: None,
         })
     }
@@ -159,6 +184,58 @@ impl Authority {
         self.publish().map(drop)
     }
 
+    /// Takes the books over from what another authority of this mesh, with the same keys, has
+    /// published: certificates, policy, revocations, scores and its own books. What was known here
+    /// and not there is lost; what was revoked here stays so.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorityError::Refused`] when it is not sound or complete, or goes back behind what this
+    /// authority published; [`AuthorityError::Static`] in a static mesh. Nothing changed.
+    pub fn take_over(
+        &mut self,
+        bulletin: &Bulletin,
+        parts: &HashMap<ObjectId, Bytes>,
+    ) -> Result<(), AuthorityError> {
+        let Some(served) = &mut self.served else {
+            return Err(AuthorityError::Static);
+        };
+        let root = served.follower.root().clone();
+        served.follower.hear(bulletin, |digest| parts.get(digest).cloned())?;
+        let state = served.follower.state().ok_or(AuthorityError::Static)?.clone();
+        let (Some(snapshot), Some(time)) = (state.snapshot(), state.time()) else {
+            return Err(AuthorityError::Static);
+        };
+        let (mut certificates, mut books) = (Vec::new(), Vec::new());
+        for (key, named) in snapshot.parts() {
+            let wanted = matches!(key.kind, FileKind::Registry | FileKind::Books);
+            let Some(file) = parts.get(&named.digest).filter(|_| wanted) else {
+                continue;
+            };
+            let part = Part::open(&root, *key, *named, file)?;
+            books.extend_from_slice(part.books().map_or(&[], |bytes| bytes));
+            certificates.extend(part.certificates());
+        }
+        let mut ledger = match books.is_empty() {
+            true => Ledger::default(),
+            false => Ledger::parse(&books.into())?,
+        };
+        let agents = super::books::sort_certificates(certificates, &mut ledger)
+            .map_err(|_| Rejection::StaleState { reason: StaleState::Incomplete })?;
+        let mut revocations = state.revocations().clone();
+        for revocation in self.revocations.beyond(&revocations) {
+            revocations.revoke(revocation);
+        }
+        served.press.continue_after(snapshot.edition().epoch, time.epoch());
+        self.epoch = self.epoch.max(snapshot.edition().epoch);
+        self.agents = agents;
+        self.ledger = ledger;
+        self.policy = state.policy().clone();
+        self.revocations = revocations;
+        self.scores = state.scores().map(|(id, score)| (id.clone(), score)).collect();
+        Ok(())
+    }
+
     /// The newest trust root.
     pub fn current_root(&self) -> Result<TrustRoot, Rejection> {
         match &self.served {
@@ -223,10 +300,12 @@ impl Authority {
     }
 
     fn certificates(&self) -> impl Iterator<Item = &Bytes> {
-        self.agents.values().map(|(_, certificate)| certificate)
+        self.agents.certificates().chain(self.ledger.former())
     }
 
+    /// What else a successor must know, in parts of a size that a store takes.
     fn book_chunks(&self) -> Vec<Vec<u8>> {
-        Vec::new()
+        let books = self.ledger.encode();
+        books.chunks(BOOK_CHUNK).map(<[u8]>::to_vec).collect()
     }
 }
