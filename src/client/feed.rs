@@ -21,6 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use self::cache::Cache;
 use super::Shared;
@@ -125,7 +126,7 @@ pub(crate) struct Feed {
     follower: Mutex<Follower>,
     cache: Option<Cache>,
     handle: Arc<TrustHandle>,
-    /// A peer decided by a newer state than we hold.
+    /// A message came from an agent that we do not know, perhaps not yet.
     hint: Notify,
 }
 
@@ -169,7 +170,9 @@ impl Feed {
         let follower = Mutex::new(follower);
         let store = open_store(bus, lock(&follower).root().mesh()).await?;
         read_head(&store, &follower).await?;
-        let follower = follower.into_inner().unwrap_or_else(|poison| poison.into_inner());
+        let follower = follower
+            .into_inner()
+            .unwrap_or_else(|poison| poison.into_inner());
         if let Some(cache) = &cache {
             cache.store(&follower)?;
         }
@@ -192,7 +195,7 @@ impl Feed {
         &self.handle
     }
 
-    /// A peer decided by a newer state: a reason to look, and no more.
+    /// An unknown agent: a reason to look whether there is a newer state, and no more.
     pub(crate) fn hint(&self) {
         self.hint.notify_one();
     }
@@ -249,7 +252,9 @@ impl Feed {
     pub(crate) async fn run(self: Arc<Self>, client: Weak<Shared>) {
         let mut alarms = Alarms::default();
         loop {
-            let Some(shared) = client.upgrade() else { return };
+            let Some(shared) = client.upgrade() else {
+                return;
+            };
             let bus = shared.control.bus().await.cloned();
             let subject = Subject::from(bulletin_subject(&shared.prefix));
             drop(shared);
@@ -257,7 +262,9 @@ impl Feed {
                 Ok(bus) => self.follow(&bus, subject, &client, &mut alarms).await.err(),
                 Err(error) => Some(FeedError::Bus(error.to_string())),
             };
-            let Some(shared) = client.upgrade() else { return };
+            let Some(shared) = client.upgrade() else {
+                return;
+            };
             if let Some(error) = failed {
                 alarms.raise(&error, &shared);
             }
@@ -278,6 +285,7 @@ impl Feed {
         let mut pushes = pushes.map_err(|error| FeedError::Bus(error.to_string()))?;
         // What was pushed before the subscription is in the store.
         let mut outcome = self.catch_up(bus).await;
+        let mut looked = Instant::now();
         loop {
             let Some(shared) = client.upgrade() else {
                 return Ok(());
@@ -287,26 +295,33 @@ impl Feed {
                 Err(error) => alarms.raise(error, &shared),
             }
             drop(shared);
-            outcome = match self.next(&mut pushes).await {
+            outcome = match self.next(&mut pushes, looked).await {
                 Next::Push(payload) => self.hear(&payload, bus).await,
-                Next::Look => self.catch_up(bus).await,
+                Next::Look => {
+                    looked = Instant::now();
+                    self.catch_up(bus).await
+                }
                 Next::Ended => return Ok(()),
             };
         }
     }
 
-    async fn next(&self, pushes: &mut BusSubscriber) -> Next {
-        tokio::select! {
-            push = pushes.next() => match push {
-                Some(delivery) if delivery.status.is_some() => Next::Look,
-                Some(delivery) => Next::Push(delivery.payload),
-                None => Next::Ended,
-            },
-            () = self.hint.notified() => {
-                tokio::time::sleep(HINT_EVERY).await;
-                Next::Look
+    async fn next(&self, pushes: &mut BusSubscriber, looked: Instant) -> Next {
+        let silence = tokio::time::sleep(SILENCE);
+        tokio::pin!(silence);
+        loop {
+            tokio::select! {
+                push = pushes.next() => return match push {
+                    Some(delivery) if delivery.status.is_some() => Next::Look,
+                    Some(delivery) => Next::Push(delivery.payload),
+                    None => Next::Ended,
+                },
+                // Anybody can cause hints, so they cause little.
+                () = self.hint.notified() => if looked.elapsed() >= HINT_EVERY {
+                    return Next::Look;
+                },
+                () = &mut silence => return Next::Look,
             }
-            () = tokio::time::sleep(SILENCE) => Next::Look,
         }
     }
 }
@@ -424,7 +439,11 @@ impl Alarms {
 
     fn clear(&mut self, shared: &Shared) {
         if self.raised.take().is_some() {
-            notice(shared, "trust-current", "the trust state is up to date again".to_owned());
+            notice(
+                shared,
+                "trust-current",
+                "the trust state is up to date again".to_owned(),
+            );
         }
     }
 }

@@ -175,6 +175,11 @@ impl Shared {
     fn after_refusal(&self, refused: &Refused, delivery: &Delivery) {
         let class = refused.rejection.class();
         self.tally.deny(class);
+        if class == Class::UnknownAgent
+            && let Some(feed) = &self.identity.feed
+        {
+            feed.hint();
+        }
         if class != Class::AuditUnavailable {
             tracing::debug!(
                 agent = %self.identity.id,

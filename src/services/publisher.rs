@@ -195,7 +195,9 @@ impl Publisher {
         {
             return Err(PublicationError::Superseded);
         }
-        tracing::warn!("the store of the trust state was changed by somebody else; writing it again");
+        tracing::warn!(
+            "the store of the trust state was changed by somebody else; writing it again"
+        );
         self.head = entry.map(|entry| entry.revision);
         self.written.clear();
         self.roots = 0;
@@ -208,13 +210,17 @@ impl Publisher {
         parts: &HashMap<ObjectId, Bytes>,
     ) -> Result<(), PublicationError> {
         for (version, root) in (1u32..).zip(authority.roots()).skip(self.roots as usize) {
-            self.store.put(&root_key(version), root, Expect::Any).await?;
+            self.store
+                .put(&root_key(version), root, Expect::Any)
+                .await?;
             self.roots = version;
         }
         for (digest, part) in parts {
             if !self.written.contains(digest) {
                 // Whatever lies there under the name of this content is not this content.
-                self.store.put(&part_key(digest), part.clone(), Expect::Any).await?;
+                self.store
+                    .put(&part_key(digest), part.clone(), Expect::Any)
+                    .await?;
                 self.written.insert(*digest);
             }
         }
@@ -225,10 +231,14 @@ impl Publisher {
     async fn look(&mut self, parts: &HashMap<ObjectId, Bytes>) -> Result<(), PublicationError> {
         let mut digests: Vec<_> = parts.keys().filter(|d| self.written.contains(d)).collect();
         digests.sort_unstable();
-        let turn = digests.iter().cycle().skip(self.looked % digests.len().max(1));
+        let turn = digests
+            .iter()
+            .cycle()
+            .skip(self.looked % digests.len().max(1));
         for digest in turn.take(LOOKS.min(digests.len())) {
             let entry = self.store.get(&part_key(digest)).await;
-            let intact = matches!(&entry, Ok(Some(entry)) if parts.get(digest) == Some(&entry.value));
+            let intact =
+                matches!(&entry, Ok(Some(entry)) if parts.get(digest) == Some(&entry.value));
             if !intact {
                 self.written.remove(*digest);
             }

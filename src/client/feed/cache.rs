@@ -132,7 +132,11 @@ impl Cache {
     }
 
     fn read(&self, name: &str) -> Result<Option<Bytes>, FileError> {
-        let limit = if name == HEAD { BULLETIN_MAX } else { TRUST_FILE_MAX };
+        let limit = if name == HEAD {
+            BULLETIN_MAX
+        } else {
+            TRUST_FILE_MAX
+        };
         let bytes = files::read_if_there(&self.path.join(name), limit)?;
         Ok(bytes.map(Bytes::from))
     }

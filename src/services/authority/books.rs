@@ -251,7 +251,9 @@ fn read_state(home: &Path) -> Result<(TrustFiles, TrustState), AuthorityError> {
     let root = admit_root(&files.root, Admission::DangerDevelopment, None);
     let mut root = root.map_err(|why| refused((FileKind::Root, why)))?;
     for later in read_later_roots(home)? {
-        root = root.succeed(&later).map_err(|why| refused((FileKind::Root, why)))?;
+        root = root
+            .succeed(&later)
+            .map_err(|why| refused((FileKind::Root, why)))?;
     }
     let state = TrustState::assemble_under(root, &files).map_err(refused)?;
     Ok((files, state))

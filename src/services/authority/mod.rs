@@ -7,9 +7,9 @@
 mod books;
 mod enrolment;
 mod error;
+mod ledger;
 mod press;
 mod served;
-mod ledger;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -8,9 +8,9 @@ use bytes::Bytes;
 
 use super::Authority;
 use super::AuthorityError;
+use super::ledger::Ledger;
 use super::press::Books;
 use super::press::Press;
-use super::ledger::Ledger;
 use super::press::Signers;
 use crate::client::clock::Clock;
 use crate::client::clock::SystemClock;
@@ -201,8 +201,14 @@ impl Authority {
             return Err(AuthorityError::Static);
         };
         let root = served.follower.root().clone();
-        served.follower.hear(bulletin, |digest| parts.get(digest).cloned())?;
-        let state = served.follower.state().ok_or(AuthorityError::Static)?.clone();
+        served
+            .follower
+            .hear(bulletin, |digest| parts.get(digest).cloned())?;
+        let state = served
+            .follower
+            .state()
+            .ok_or(AuthorityError::Static)?
+            .clone();
         let (Some(snapshot), Some(time)) = (state.snapshot(), state.time()) else {
             return Err(AuthorityError::Static);
         };
@@ -220,19 +226,27 @@ impl Authority {
             true => Ledger::default(),
             false => Ledger::parse(&books.into())?,
         };
-        let agents = super::books::sort_certificates(certificates, &mut ledger)
-            .map_err(|_| Rejection::StaleState { reason: StaleState::Incomplete })?;
+        let agents = super::books::sort_certificates(certificates, &mut ledger).map_err(|_| {
+            Rejection::StaleState {
+                reason: StaleState::Incomplete,
+            }
+        })?;
         let mut revocations = state.revocations().clone();
         for revocation in self.revocations.beyond(&revocations) {
             revocations.revoke(revocation);
         }
-        served.press.continue_after(snapshot.edition().epoch, time.epoch());
+        served
+            .press
+            .continue_after(snapshot.edition().epoch, time.epoch());
         self.epoch = self.epoch.max(snapshot.edition().epoch);
         self.agents = agents;
         self.ledger = ledger;
         self.policy = state.policy().clone();
         self.revocations = revocations;
-        self.scores = state.scores().map(|(id, score)| (id.clone(), score)).collect();
+        self.scores = state
+            .scores()
+            .map(|(id, score)| (id.clone(), score))
+            .collect();
         Ok(())
     }
 
