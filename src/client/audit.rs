@@ -22,6 +22,7 @@ use super::clock::Clock;
 use super::control::Control;
 use super::counters::Tally;
 use super::counters::count;
+use super::standing::CurrentStanding;
 use super::task;
 use crate::bus::Outgoing;
 use crate::proto::audit::AuditEvent;
@@ -40,7 +41,6 @@ use crate::proto::rejection::Class;
 use crate::proto::replay::MessageId;
 use crate::proto::scope::Action;
 use crate::proto::signing::MeshId;
-use crate::proto::signing::ObjectId;
 use crate::proto::subject::Subject;
 use crate::proto::time::Timestamp;
 
@@ -176,7 +176,7 @@ struct Books {
 pub(crate) struct Emitter {
     pub(crate) id: AgentId,
     pub(crate) key: Arc<SigningKey>,
-    pub(crate) certificate: ObjectId,
+    pub(crate) standing: CurrentStanding,
     pub(crate) mesh: MeshId,
     pub(crate) prefix: String,
     pub(crate) run: [u8; 8],
@@ -517,11 +517,12 @@ impl Writer {
         let no_chain = Bytes::from_static(&[0x90]);
         let Emitter {
             mesh,
-            certificate,
+            standing,
             key,
             ..
         } = &self.emitter;
-        let envelope = draft.sign_parts(*mesh, *certificate, &no_chain, key).ok()?;
+        let certificate = standing.load().certificate_id;
+        let envelope = draft.sign_parts(*mesh, certificate, &no_chain, key).ok()?;
         Some(Outgoing::new(subject, envelope.into_bytes()))
     }
 }

@@ -70,7 +70,7 @@ pub async fn subscribe(client: &Client) -> Result<AuditSubscriber, SubscribeErro
     let (now, trust) = shared.moment().map_err(other)?;
     let scene = shared.scene(now, &trust);
     let credential = client.credential();
-    verify::check_subscribe(credential, &pattern, None, &scene, shared.skew).map_err(other)?;
+    verify::check_subscribe(&credential, &pattern, None, &scene, shared.skew).map_err(other)?;
     let bus = shared.control.bus().await;
     let bus = bus.map_err(|e| SubscribeError::with_source(SubscribeErrorKind::Other, e))?;
     let raw = bus.subscribe(Subject::from(subject), None).await?;

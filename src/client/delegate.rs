@@ -61,7 +61,7 @@ impl Client {
     /// # }
     /// ```
     pub fn delegate(&self, peer: &AgentId, scope: Scope, ttl: Duration) -> Result<Chain, Denied> {
-        let depth = self.voice.credential.chain().leaf().remaining();
+        let depth = self.credential().chain().leaf().remaining();
         let Some(depth) = depth.checked_sub(1) else {
             let (place, reason) = (Place::Chain, DepthExceeded::Remaining);
             return Err(Denied(Rejection::DepthExceeded { place, reason }));
@@ -90,7 +90,7 @@ impl Client {
             now,
             skew: self.shared.skew,
         };
-        Ok(hand_on(&self.voice.credential, peer, terms, &trust)?)
+        Ok(hand_on(&self.credential(), peer, terms, &trust)?)
     }
 }
 

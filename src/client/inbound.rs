@@ -11,7 +11,6 @@ use super::guards::lock;
 use super::identity::TrustHandle;
 use super::subscriber::Intake;
 use crate::bus::Delivery;
-use crate::proto::chain::VerifiedChain;
 use crate::proto::handshake::SessionTable;
 use crate::proto::identity::KeyBytes;
 use crate::proto::rejection::Class;
@@ -110,20 +109,21 @@ impl Shared {
         let trust = self.identity.trust.current();
         let scene = self.scene(now, &trust);
         let pending = self.pending_at(&delivery.subject, expect);
+        let own = match expect {
+            Expect::Subscription(intake) => intake.own.chain(self),
+            Expect::Answer { .. } => self.own().chain().clone(),
+        };
         let (route, guard) = match expect {
             Expect::Subscription(intake) if intake.inbox => {
                 (Route::Reply(pending.as_ref()), &intake.guard)
             }
-            Expect::Subscription(intake) => {
-                let own: &VerifiedChain = &intake.own;
-                (
-                    Route::Subscription {
-                        pattern: &intake.pattern,
-                        own,
-                    },
-                    &intake.guard,
-                )
-            }
+            Expect::Subscription(intake) => (
+                Route::Subscription {
+                    pattern: &intake.pattern,
+                    own: &own,
+                },
+                &intake.guard,
+            ),
             Expect::Answer { pending, guard } => (Route::Reply(*pending), *guard),
         };
         let arrival = Arrival {

@@ -10,10 +10,11 @@ mod answers;
 pub mod audit;
 pub(crate) mod audit_reader;
 pub mod clock;
-mod control;
+pub(crate) mod control;
 mod counters;
 mod delegate;
 mod draft;
+pub mod enrol;
 pub(crate) mod feed;
 pub(crate) mod floor;
 mod guards;
@@ -25,11 +26,13 @@ mod options;
 mod outbound;
 mod outbox;
 mod peers;
+pub mod plane;
 pub(crate) mod random;
 mod refusals;
 mod request;
 mod serve;
 mod shared;
+mod standing;
 mod subscriber;
 pub(crate) mod task;
 
@@ -79,6 +82,7 @@ use control::Control;
 use guards::ReplayScope;
 use outbound::Letter;
 use shared::Shared;
+use standing::Backing;
 use subscriber::Intake;
 
 /// How long draining waits for running handlers.
@@ -129,7 +133,7 @@ pub struct Client {
 /// On whose authority, and as part of which work, a client speaks.
 #[derive(Clone)]
 pub(crate) struct Voice {
-    pub(crate) credential: Credential,
+    pub(crate) backing: Backing,
     pub(crate) traceparent: Option<Bytes>,
     pub(crate) hops: u8,
 }
@@ -154,18 +158,26 @@ impl Client {
         if let Some(feed) = feed {
             shared.tasks.spawn(feed.run(Arc::downgrade(&shared)));
         }
+        Ok(Self::of(&shared))
+    }
+
+    /// A client with this agent's own authority, that begins work of its own.
+    pub(crate) fn of(shared: &Arc<Shared>) -> Self {
         let voice = Voice {
-            credential: shared.own.clone(),
+            backing: Backing::Own,
             traceparent: None,
             hops: 0,
         };
-        Ok(Self { shared, voice })
+        Self {
+            shared: shared.clone(),
+            voice,
+        }
     }
 
     /// A client with this agent's own authority that continues the work of a message.
     pub(crate) fn following(shared: &Arc<Shared>, claims: &Claims) -> Self {
         let voice = Voice {
-            credential: shared.own.clone(),
+            backing: Backing::Own,
             traceparent: claims.extensions.traceparent.clone(),
             hops: claims.extensions.hops.saturating_add(1),
         };
@@ -186,9 +198,10 @@ impl Client {
     }
 
     /// The credential it sends, subscribes and delegates under: its own grant's, unless
-    /// [`with`](Self::with) gave it another.
-    pub fn credential(&self) -> &Credential {
-        &self.voice.credential
+    /// [`with`](Self::with) gave it another. Its own is the current one, which is renewed while it
+    /// runs.
+    pub fn credential(&self) -> Credential {
+        self.voice.backing.credential(&self.shared)
     }
 
     /// The same client, sending under another credential: authority that was handed over to it is
@@ -229,7 +242,7 @@ impl Client {
     #[must_use]
     pub fn with(&self, credential: Credential) -> Self {
         let voice = Voice {
-            credential,
+            backing: Backing::Lent(credential),
             ..self.voice.clone()
         };
         Self {
@@ -741,7 +754,7 @@ impl Client {
         let denied =
             |rejection| SubscribeError::with_source(SubscribeErrorKind::Other, Denied(rejection));
         let inbox = shared.is_own_inbox_pattern(&pattern);
-        let credential = &self.voice.credential;
+        let credential = &self.credential();
         if !inbox {
             let (now, trust) = shared.moment().map_err(denied)?;
             let scene = shared.scene(now, &trust);
@@ -755,7 +768,7 @@ impl Client {
             group,
         };
         let guard = shared.guards.open(&scope);
-        let own = credential.chain().clone();
+        let own = self.voice.backing.clone();
         let intake = Intake {
             pattern,
             own,

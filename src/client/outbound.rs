@@ -226,7 +226,7 @@ impl Client {
             duty = answers.subject;
         }
         let scene = shared.scene(now, &trust);
-        let credential = &self.voice.credential;
+        let credential = &self.credential();
         if credential.key().public() != shared.identity.key.public() {
             // Answers could not be told to be ours, and receivers would refuse the reply subject.
             let (place, reason) = (Place::Chain, ChainBroken::NotOurs);
@@ -294,7 +294,7 @@ impl Client {
         draft.payload_type = crate::proto::names::PAYLOAD_REFUSAL;
         draft.payload = payload;
         let scene = self.shared.scene(now, &trust);
-        let credential = &self.voice.credential;
+        let credential = &self.credential();
         verify::check_send(
             credential,
             Action::Serve,

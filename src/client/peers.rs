@@ -85,7 +85,7 @@ impl PerSecond {
 /// What answering handshakes takes.
 #[derive(Debug)]
 pub(crate) struct Peers {
-    responder: Mutex<Responder>,
+    pub(crate) responder: Mutex<Responder>,
     hellos: PerSecond,
     proofs: PerSecond,
     reported: [PerSecond; Class::ALL.len()],
@@ -108,11 +108,7 @@ impl Peers {
 
 impl Shared {
     pub(crate) fn party(&self) -> Party {
-        Party {
-            id: self.identity.id.clone(),
-            certificate: self.identity.certificate.clone(),
-            credential: self.own.clone(),
-        }
+        self.standing.load().party(&self.identity)
     }
 
     /// Begins to answer handshakes, once.

@@ -16,6 +16,7 @@ use super::Client;
 use super::Shared;
 use super::Voice;
 use super::counters::count;
+use super::standing::Backing;
 use super::task;
 use crate::proto::handshake::Instance;
 use crate::proto::identity::AgentId;
@@ -115,7 +116,7 @@ async fn send_refusals(mut queue: mpsc::Receiver<Refused>, shared: Weak<Shared>)
             Bytes::new()
         };
         let voice = Voice {
-            credential: shared.own.clone(),
+            backing: Backing::Own,
             traceparent: None,
             hops: 0,
         };

@@ -187,7 +187,6 @@ async fn run<H, F, E>(
     F: Future<Output = Result<Bytes, E>> + Send + 'static,
     E: Display + Send + 'static,
 {
-    let own = subscriber.authority().clone();
     let limit = Arc::new(Semaphore::new(CONCURRENCY));
     let mut crew = task::Crew::default();
     let mut stopping = false;
@@ -212,7 +211,7 @@ async fn run<H, F, E>(
         let Ok(permit) = limit.clone().acquire_owned().await else {
             break;
         };
-        let (handler, own) = (handler.clone(), own.clone());
+        let (handler, own) = (handler.clone(), subscriber.authority());
         crew.spawn(async move {
             dispatch(message, &own, handler).await;
             drop(permit);

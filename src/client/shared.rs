@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::OnceCell;
 
 use super::ConnectOptions;
@@ -26,13 +27,13 @@ use super::peers::Peers;
 use super::random::random;
 use super::refusals::Refusals;
 use super::serve::Services;
+use super::standing::CurrentStanding;
+use super::standing::Standing;
 use super::subscriber::Intake;
 use super::task::TaskSet;
 use crate::bus::Bus;
 use crate::error::ConnectError;
 use crate::proto::audit::AuditEvent;
-use crate::proto::certificate::UnverifiedCertificate;
-use crate::proto::chain::Credential;
 use crate::proto::envelope::inbox_prefix;
 use crate::proto::handshake::Responder;
 use crate::proto::handshake::SessionTable;
@@ -51,7 +52,7 @@ pub(crate) struct Shared {
     pub(crate) outbox: Outbox,
     pub(crate) control: Arc<Control>,
     pub(crate) identity: Identity,
-    pub(crate) own: Credential,
+    pub(crate) standing: CurrentStanding,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) skew: ClockSkew,
     pub(crate) ttl_ms: u32,
@@ -128,14 +129,16 @@ impl Shared {
             sessions: &(),
         };
         let own = verify::accept_chain(identity.grant.clone(), &identity.key, &scene, skew)?;
-        let certificate = UnverifiedCertificate::parse(&identity.certificate)?.id();
+        let standing = Standing::new(identity.certificate.clone(), own)?;
+        let party = standing.party(&identity);
+        let standing: CurrentStanding = Arc::new(ArcSwap::from_pointee(standing));
         let (floor, since) = open_floor(&identity.provenance, now, skew)?;
 
         let tally = Arc::new(Tally::default());
         let emitter = Emitter {
             id: identity.id.clone(),
             key: identity.key.clone(),
-            certificate,
+            standing: standing.clone(),
             mesh: trust.mesh(),
             prefix: prefix.clone(),
             run: random()?,
@@ -157,11 +160,6 @@ impl Shared {
                 },
             );
         }
-        let party = crate::proto::handshake::Party {
-            id: identity.id.clone(),
-            certificate: identity.certificate.clone(),
-            credential: own.clone(),
-        };
         let responder = Responder::new(party, random()?, random()?);
         Ok(Arc::new_cyclic(|weak| Self {
             verifier: Verifier::new(identity.key.public().bytes(), skew),
@@ -178,7 +176,7 @@ impl Shared {
             bus,
             control,
             identity,
-            own,
+            standing,
             clock,
             skew,
             ttl_ms: options.ttl_ms,

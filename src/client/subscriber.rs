@@ -15,6 +15,7 @@ use super::guards::ReplayScope;
 use super::guards::SharedGuard;
 use super::inbound::Expect;
 use super::message::Message;
+use super::standing::Backing;
 use crate::bus::BusSubscriber;
 use crate::bus::UnsubscribeError;
 use crate::proto::chain::VerifiedChain;
@@ -46,7 +47,7 @@ pub struct Subscriber {
 /// Under which authority and memory messages are taken in.
 pub(crate) struct Intake {
     pub(crate) pattern: SubjectPattern,
-    pub(crate) own: VerifiedChain,
+    pub(crate) own: Backing,
     pub(crate) scope: ReplayScope,
     pub(crate) guard: SharedGuard,
     /// Whether it is a subscription to one's own inbox: only answers are expected there.
@@ -65,9 +66,9 @@ impl Subscriber {
         }
     }
 
-    /// The chain it subscribed under.
-    pub(crate) fn authority(&self) -> &VerifiedChain {
-        &self.intake.own
+    /// The chain it receives under, as of now.
+    pub(crate) fn authority(&self) -> VerifiedChain {
+        self.intake.own.chain(&self.shared)
     }
 
     /// Ends the subscription. Messages already received still come out.

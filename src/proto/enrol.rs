@@ -219,6 +219,11 @@ impl Refusal {
         frame.into()
     }
 
+    /// The id of the hello it is about, or of the certificate that a proof was about.
+    pub fn about(&self) -> ObjectId {
+        self.about
+    }
+
     /// The reason, once it is known to be the registrar's and about one of `asked`. Anybody can
     /// send a refusal; only this one ends an enrolment.
     pub fn verify(&self, root: &TrustRoot, asked: &[ObjectId]) -> Option<EnrolRefused> {

@@ -354,6 +354,11 @@ impl Responder {
         }
     }
 
+    /// Goes on with a renewed certificate or chain of the same agent and key.
+    pub fn replace_party(&mut self, party: Party) {
+        self.party = party;
+    }
+
     /// The instance it answers for, part of its subject.
     pub fn instance(&self) -> &Instance {
         &self.instance

@@ -20,10 +20,13 @@ use bytes::Bytes;
 
 use super::certificate::CERTIFICATE_MAX;
 use super::chain::read_bytes;
+use super::delegation::Link;
+use super::delegation::Parent;
 use super::enrol::EnrolRefused;
 use super::enrol::Offer;
 use super::identity::AgentId;
 use super::identity::KeyBytes;
+use super::identity::PublicKey;
 use super::identity::Signature;
 use super::limits::CHAIN_MAX;
 use super::limits::CONTROL_MAX;
@@ -32,6 +35,9 @@ use super::names::OBJECT_VERSION;
 use super::rejection::Malformed;
 use super::rejection::Place;
 use super::rejection::Rejection;
+use super::signing::Authentic;
+use super::signing::MeshId;
+use super::signing::ObjectId;
 use super::wire;
 use super::wire::Reader;
 use super::wire::bin;
@@ -151,6 +157,57 @@ pub enum Target {
         /// The body of the link above; `None` for a root grant.
         parent: Option<Bytes>,
     },
+}
+
+impl Target {
+    /// What is revoked, once it is proved that `asker` signed it (protocol §22.6): the bodies hash
+    /// to the ids they name, the holder of the link above is the asker, and the asker's signature
+    /// verifies. A root grant is its issuer's to take back.
+    ///
+    /// # Errors
+    ///
+    /// [`EnrolRefused::Unproven`] when the bodies do not belong together or the signature does not
+    /// verify, [`EnrolRefused::NotYours`] when somebody else signed it.
+    pub fn prove(&self, mesh: MeshId, asker: &PublicKey) -> Result<Revoked, EnrolRefused> {
+        let unproven = |_| EnrolRefused::Unproven;
+        let Self::Link {
+            body,
+            signature,
+            parent,
+        } = self
+        else {
+            return Ok(Revoked::Key(asker.bytes()));
+        };
+        let index = u8::from(parent.is_some());
+        let link = Link::parse(index, body.clone(), signature.0).map_err(unproven)?;
+        let signer = match (link.parent(), parent) {
+            (Parent::Issuer { mesh: of, key }, None) if of == mesh => key,
+            (Parent::Link(above), Some(parent)) => {
+                // How many values a body has tells a root grant from a delegation.
+                let index = u8::from(parent.first() != Some(&0x9a));
+                let parent = Link::parse(index, parent.clone(), [0; 64]).map_err(unproven)?;
+                if parent.id() != above {
+                    return Err(EnrolRefused::Unproven);
+                }
+                parent.holder()
+            }
+            _ => return Err(EnrolRefused::Unproven),
+        };
+        if signer != asker.bytes() {
+            return Err(EnrolRefused::NotYours);
+        }
+        Authentic::check(link.tag(), body, (), asker, signature, PLACE).map_err(unproven)?;
+        Ok(Revoked::Link(link.id()))
+    }
+}
+
+/// What a [`Target`] was found to be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Revoked {
+    /// A key.
+    Key(KeyBytes),
+    /// A link.
+    Link(ObjectId),
 }
 
 impl ControlRequest {

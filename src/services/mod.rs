@@ -1,4 +1,5 @@
-//! What runs beside agents: the authority of a mesh.
+//! What runs beside agents: the authority of a mesh, and the verifier service that speaks for it.
 
 pub mod authority;
 pub(crate) mod publisher;
+pub mod verifier;

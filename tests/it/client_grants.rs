@@ -229,7 +229,7 @@ async fn a_chain_passed_on_by_a_stranger_is_refused() {
 async fn a_client_cannot_send_under_a_credential_of_another_key() {
     let cast = Cast::new().await;
     let tap = cast.mesh.bus.tap();
-    let disguised = cast.worker.with(cast.planner.credential().clone());
+    let disguised = cast.worker.with(cast.planner.credential());
     let error = disguised
         .publish("store.read", "x".into())
         .await

@@ -16,6 +16,7 @@ use super::DEPTH_DEFAULT;
 use super::ledger::Joined;
 use super::ledger::Terms;
 use super::window;
+use crate::client::identity::Identity;
 use crate::client::random::random;
 use crate::proto::certificate::CertificateClaims;
 use crate::proto::certificate::UnverifiedCertificate;
@@ -34,6 +35,8 @@ use crate::proto::join::is_reserved;
 use crate::proto::limits::LIFETIME_MAX_MS;
 use crate::proto::limits::ROOT_GRANT_TTL_MS;
 use crate::proto::limits::SERVED_CERTIFICATE_MAX_MS;
+use crate::proto::limits::SERVED_CERTIFICATE_MS;
+use crate::proto::names::VERIFIER_ID;
 use crate::proto::rejection::Place;
 use crate::proto::rejection::Rejection;
 use crate::proto::root::Role;
@@ -388,6 +391,49 @@ impl Authority {
         self.revocations.retire_key(key, at);
     }
 
+    /// Keys on their way out, each with the instant from which it counts as revoked.
+    pub fn retiring_keys(&self) -> impl Iterator<Item = (&KeyBytes, &Timestamp)> {
+        self.ledger.retiring()
+    }
+
+    /// The identity of the verifier service under this key: enrolled when it was not, with a new
+    /// certificate of 12 hours when it was. It has a grant of nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorityError::Taken`] when the service is enrolled under another key,
+    /// [`AuthorityError::Enrolment`] when the key cannot be, [`AuthorityError::Refused`].
+    pub fn verifier(&mut self, key: Arc<SigningKey>) -> Result<Identity, AuthorityError> {
+        let id = AgentId::parse(VERIFIER_ID)?;
+        let (certificate, grant) = self.certify_verifier(&id, &key)?;
+        let trust = self.publish()?;
+        Ok(Identity::fresh(id, key, certificate, grant, trust))
+    }
+
+    /// A certificate and a grant of nothing for the service itself. Publish afterwards.
+    pub(crate) fn certify_verifier(
+        &mut self,
+        id: &AgentId,
+        key: &SigningKey,
+    ) -> Result<(Bytes, Chain), AuthorityError> {
+        let lifetime = Duration::from_millis(SERVED_CERTIFICATE_MS);
+        let public = key.public().bytes();
+        let claims = match self.current(id) {
+            Some(current) if current.claims().key != public => return Err(AuthorityError::Taken),
+            Some(current) => self.next_offer(id, &current.id(), None, lifetime)?,
+            None => {
+                let claims = self.claims_for(id, &public, lifetime)?;
+                self.check_new_key(&claims)?;
+                claims
+            }
+        };
+        let certificate = self.sign(&claims, &claims.prove_possession(key)?)?;
+        let ttl = Duration::from_millis(SERVED_CERTIFICATE_MS);
+        let grant = self.issue(&public, Scope::default(), 0, ttl)?;
+        self.install(&claims, certificate.clone());
+        Ok((certificate, grant))
+    }
+
     /// Does what has become due: keys whose time is over are revoked, and what the books need no
     /// longer is forgotten. Says whether anything changed that must be published.
     ///
@@ -416,6 +462,29 @@ impl Authority {
         self.revocations.has_key(key)
             || self.revocations.has_agent(agent)
             || self.ledger.is_retired(key, now)
+    }
+
+    pub(crate) fn has_revoked_link(&self, link: &ObjectId) -> bool {
+        self.revocations.has_link(link)
+    }
+
+    /// Revokes a link, to be published by the caller. Says whether it was not revoked before.
+    pub(crate) fn note_revoked_link(&mut self, link: ObjectId) -> bool {
+        let new = !self.revocations.has_link(&link);
+        self.revocations.revoke_link(link);
+        new
+    }
+
+    /// Revokes a key, to be published by the caller. Says whether it was not revoked before.
+    pub(crate) fn note_revoked_key(&mut self, key: KeyBytes) -> bool {
+        let new = !self.revocations.has_key(&key);
+        self.revocations.revoke_key(key);
+        new
+    }
+
+    /// The epoch of the last publication.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     pub(crate) fn registrar(&self) -> (u8, &SigningKey) {

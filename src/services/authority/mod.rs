@@ -254,6 +254,11 @@ impl Authority {
         self.root_id
     }
 
+    /// The trust root, encoded: what agents check everything by.
+    pub fn trust_root(&self) -> Bytes {
+        self.root.clone()
+    }
+
     /// Enrols an agent under a new key and grants it a scope for 24 hours less a minute, with up to
     /// [`DEPTH_DEFAULT`] delegations below. The identity sees every later change to the mesh as
     /// long as both live in one process.

@@ -117,7 +117,7 @@ pub fn draft(now: Timestamp, action: Action, subject: &str) -> EnvelopeDraft {
 
 /// A draft signed by an agent, whatever its own client would say to it.
 pub fn sealed(draft: &EnvelopeDraft, by: &Client) -> Outgoing {
-    let envelope = draft.sign(by.credential()).unwrap();
+    let envelope = draft.sign(&by.credential()).unwrap();
     let outgoing = Outgoing::new(draft.subject.as_str(), envelope.into_bytes());
     match &draft.reply {
         Some(reply) => outgoing.with_reply(reply.as_str()),
