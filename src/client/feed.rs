@@ -108,6 +108,9 @@ pub enum FeedError {
     /// The bus cannot be used.
     #[error("the bus: {0}")]
     Bus(String),
+    /// The agent has no grant of its own, and nothing to connect under.
+    #[error("the agent has no authority of its own to connect under")]
+    NoGrant,
     /// It took too long.
     #[error("the trust state did not come in time")]
     TimedOut,
@@ -161,7 +164,7 @@ impl Feed {
     /// # Errors
     ///
     /// [`FeedError`].
-    pub(crate) async fn begin(origin: Origin, bus: &Arc<dyn Bus>) -> Result<Arc<Self>, FeedError> {
+    pub(crate) async fn begin(origin: Origin, bus: &dyn Bus) -> Result<Arc<Self>, FeedError> {
         let mut follower = Follower::new(&origin.root, origin.admission, origin.pin)?;
         let cache = origin.cache.map(Cache::at);
         if let Some(cache) = &cache {
@@ -205,7 +208,7 @@ impl Feed {
     /// # Errors
     ///
     /// [`FeedError`]; what was held stays.
-    pub(crate) async fn catch_up(&self, bus: &Arc<dyn Bus>) -> Result<(), FeedError> {
+    pub(crate) async fn catch_up(&self, bus: &dyn Bus) -> Result<(), FeedError> {
         let store = open_store(bus, self.mesh).await?;
         let read = read_head(&store, &self.follower).await;
         self.publish()?;
@@ -220,11 +223,11 @@ impl Feed {
     pub(crate) async fn refresh(&self, control: &Control) -> Result<(), FeedError> {
         let bus = control.bus().await;
         let bus = bus.map_err(|error| FeedError::Bus(error.to_string()))?;
-        self.catch_up(bus).await
+        self.catch_up(&**bus).await
     }
 
     /// Takes in what was pushed.
-    async fn hear(&self, payload: &Bytes, bus: &Arc<dyn Bus>) -> Result<(), FeedError> {
+    async fn hear(&self, payload: &Bytes, bus: &dyn Bus) -> Result<(), FeedError> {
         let bulletin = Bulletin::parse(payload)?;
         // Most bulletins carry all that is new, and the store is not needed.
         let progress = lock(&self.follower).hear(&bulletin, |_| None);
@@ -259,7 +262,10 @@ impl Feed {
             let subject = Subject::from(bulletin_subject(&shared.prefix));
             drop(shared);
             let failed = match bus {
-                Ok(bus) => self.follow(&bus, subject, &client, &mut alarms).await.err(),
+                Ok(bus) => self
+                    .follow(&*bus, subject, &client, &mut alarms)
+                    .await
+                    .err(),
                 Err(error) => Some(FeedError::Bus(error.to_string())),
             };
             let Some(shared) = client.upgrade() else {
@@ -276,7 +282,7 @@ impl Feed {
     /// Follows until the subscription ends.
     async fn follow(
         &self,
-        bus: &Arc<dyn Bus>,
+        bus: &dyn Bus,
         subject: Subject,
         client: &Weak<Shared>,
         alarms: &mut Alarms,
@@ -332,13 +338,13 @@ enum Next {
     Ended,
 }
 
-async fn open_store(bus: &Arc<dyn Bus>, mesh: MeshId) -> Result<Arc<dyn Store>, FeedError> {
+async fn open_store(bus: &dyn Bus, mesh: MeshId) -> Result<Arc<dyn Store>, FeedError> {
     let config = trust_bucket(mesh).existing();
     Ok(bus.store(&config).await?)
 }
 
 /// The first trust root of a mesh as the store has it; whoever calls compares it with a pin.
-pub(crate) async fn fetch_root(bus: &Arc<dyn Bus>, mesh: MeshId) -> Result<Bytes, FeedError> {
+pub(crate) async fn fetch_root(bus: &dyn Bus, mesh: MeshId) -> Result<Bytes, FeedError> {
     let store = open_store(bus, mesh).await?;
     let entry = store.get(&root_key(1)).await?;
     Ok(entry.ok_or(FeedError::Absent)?.value)

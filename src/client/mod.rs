@@ -21,6 +21,7 @@ mod guards;
 pub mod home;
 pub mod identity;
 mod inbound;
+pub mod join;
 mod message;
 mod options;
 mod outbound;

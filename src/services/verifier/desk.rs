@@ -11,6 +11,7 @@ use super::limits::Quota;
 use super::limits::Rate;
 use super::micro::Micro;
 use super::publication::Publication;
+use super::publisher::PublicationError;
 use crate::bus::Delivery;
 use crate::bus::Outgoing;
 use crate::client::Client;
@@ -47,7 +48,6 @@ use crate::proto::time::Timestamp;
 use crate::proto::trust::TrustState;
 use crate::proto::verify::in_inbox_of;
 use crate::services::authority::Authority;
-use crate::services::authority::AuthorityError;
 
 /// Notices of refusals a second; the rest are counted. Anybody can cause them.
 const NOTICES_PER_SECOND: u32 = 20;
@@ -69,6 +69,7 @@ pub(super) struct Desk {
     revocations: Quota,
     micro: Micro,
     unpublished: bool,
+    superseded: bool,
 }
 
 impl fmt::Debug for Desk {
@@ -106,6 +107,7 @@ impl Desk {
             options,
             micro,
             unpublished: false,
+            superseded: false,
         })
     }
 
@@ -402,6 +404,8 @@ impl Desk {
             if due {
                 self.notice(now, "rotate", "a rotated key's time is over".to_owned());
             }
+        } else if let Err(error) = self.publication.beat(&mut self.authority).await {
+            self.failed(&error);
         }
         if let Some((certificate, grant)) = renewed
             && let Err(rejection) = self.client.shared.adopt(Some(certificate), Some(grant))
@@ -443,10 +447,20 @@ impl Desk {
         self.unpublished = true;
         let published = self.publication.publish(&mut self.authority).await;
         self.unpublished = published.is_err();
-        published.map_err(|error: AuthorityError| {
-            tracing::warn!(%error, "the books could not be published");
+        published.map_err(|error| {
+            self.failed(&error);
             EnrolRefused::Unavailable
         })
+    }
+
+    fn failed(&mut self, error: &PublicationError) {
+        tracing::warn!(%error, "the books could not be published");
+        self.superseded |= matches!(error, PublicationError::Superseded);
+    }
+
+    /// Whether another service of this mesh has taken over: this one must not go on.
+    pub(super) fn is_superseded(&self) -> bool {
+        self.superseded
     }
 
     fn note(&mut self, subject: &str, error: Option<EnrolRefused>, began: Instant) {

@@ -16,6 +16,8 @@ mod desk;
 mod limits;
 mod micro;
 mod publication;
+mod publisher;
+mod store;
 
 use std::fmt;
 use std::sync::Arc;
@@ -52,6 +54,8 @@ use crate::services::authority::ROTATION_GRACE_MS;
 pub use self::publication::InProcess;
 pub use self::publication::Publication;
 pub use self::publication::ToDirectory;
+pub use self::publisher::PublicationError;
+pub use self::store::ToStore;
 
 /// How often the service looks what has become due.
 const TICK: Duration = Duration::from_secs(1);
@@ -211,6 +215,10 @@ impl VerifierService {
                     _ = tick.tick() => { desk.tick().await; None }
                 };
                 send(&*bus, answer).await;
+                if desk.is_superseded() {
+                    tracing::warn!("another verifier service of this mesh has taken over");
+                    break;
+                }
             }
             desk.close().await;
             desk.into_authority()

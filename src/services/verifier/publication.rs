@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::publisher::PublicationError;
 use crate::bus::BusFuture;
 use crate::services::authority::Authority;
-use crate::services::authority::AuthorityError;
 
 /// Makes the books' state visible. Called after each change, before the answer is sent, and once
 /// when the service starts: whoever is answered can rely on it that others will see the change.
@@ -16,11 +16,25 @@ pub trait Publication: Send + 'static {
     ///
     /// # Errors
     ///
-    /// [`AuthorityError`]: the service then answers that it is unavailable.
+    /// [`PublicationError`]: the service then answers that it is unavailable, and after
+    /// [`Superseded`](PublicationError::Superseded) it ends.
     fn publish<'a>(
         &'a mut self,
         authority: &'a mut Authority,
-    ) -> BusFuture<'a, Result<(), AuthorityError>>;
+    ) -> BusFuture<'a, Result<(), PublicationError>>;
+
+    /// Called every second, between publications: keeps what was published fresh where that takes
+    /// something.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Self::publish).
+    fn beat<'a>(
+        &'a mut self,
+        _authority: &'a mut Authority,
+    ) -> BusFuture<'a, Result<(), PublicationError>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 /// To the identities of this process, which share the authority's trust state.
@@ -31,8 +45,8 @@ impl Publication for InProcess {
     fn publish<'a>(
         &'a mut self,
         authority: &'a mut Authority,
-    ) -> BusFuture<'a, Result<(), AuthorityError>> {
-        Box::pin(async move { authority.publish().map(drop) })
+    ) -> BusFuture<'a, Result<(), PublicationError>> {
+        Box::pin(async move { Ok(authority.publish().map(drop)?) })
     }
 }
 
@@ -45,10 +59,10 @@ impl Publication for ToDirectory {
     fn publish<'a>(
         &'a mut self,
         authority: &'a mut Authority,
-    ) -> BusFuture<'a, Result<(), AuthorityError>> {
+    ) -> BusFuture<'a, Result<(), PublicationError>> {
         Box::pin(async move {
             authority.save(&self.0)?;
-            authority.publish().map(drop)
+            Ok(authority.publish().map(drop)?)
         })
     }
 }

@@ -10,8 +10,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::authority::Authority;
-use super::authority::AuthorityError;
 use crate::bus::Bus;
 use crate::bus::Outgoing;
 use crate::bus::PublishError;
@@ -27,12 +25,12 @@ use crate::client::feed::trust_bucket;
 use crate::proto::rejection::Rejection;
 use crate::proto::root::TrustRoot;
 use crate::proto::signing::ObjectId;
-use crate::proto::time::Timestamp;
 use crate::proto::trust::Bulletin;
 use crate::proto::trust::PARTS_MAX;
 use crate::proto::trust::Snapshot;
-use crate::proto::trust::TIMESTAMP_TTL_MS;
 use crate::proto::trust::TrustTime;
+use crate::services::authority::Authority;
+use crate::services::authority::AuthorityError;
 
 /// Parts whose presence in the store is looked at with every publication.
 const LOOKS: usize = 4;
@@ -77,16 +75,8 @@ pub(crate) struct Publisher {
 pub(crate) struct Found {
     pub(crate) bulletin: Bulletin,
     pub(crate) parts: HashMap<ObjectId, Bytes>,
-    /// When it was signed, and its epoch.
-    pub(crate) issued: Timestamp,
+    /// The epoch of its snapshot.
     pub(crate) epoch: u64,
-}
-
-impl Found {
-    /// Whether a writer was at work so recently that it may still be.
-    pub(crate) fn is_fresh(&self, now: Timestamp) -> bool {
-        now.since(self.issued) < TIMESTAMP_TTL_MS
-    }
 }
 
 impl Publisher {
@@ -135,7 +125,6 @@ impl Publisher {
         Ok(Some(Found {
             bulletin,
             parts,
-            issued: time.issued(),
             epoch: time.snapshot().epoch,
         }))
     }

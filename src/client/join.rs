@@ -1,0 +1,110 @@
+//! From a join token to an identity that follows its mesh, over the bus alone.
+
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::FeedError;
+use super::enrol::Enrolled;
+use super::feed;
+use super::feed::Feed;
+use super::feed::Origin;
+use super::home::Home;
+use super::home::layout;
+use super::identity::Identity;
+use crate::bus::Bus;
+use crate::files;
+use crate::files::FileError;
+use crate::proto::join::JoinToken;
+use crate::proto::rejection::Place;
+use crate::proto::rejection::Rejection;
+use crate::proto::rejection::UntrustedRoot;
+use crate::proto::root::FileKind;
+use crate::proto::root::TrustRoot;
+use crate::proto::trust::Admission;
+
+/// Fetches the first trust root of the mesh that a join token is for. It is the very root that the
+/// token pins, whatever the bus says.
+///
+/// # Errors
+///
+/// [`FeedError::Absent`] when the mesh's verifier service was never started on this bus,
+/// [`FeedError::Refused`] when what is there is another root, [`FeedError::Store`].
+pub async fn fetch_root(token: &JoinToken, bus: &dyn Bus) -> Result<Bytes, FeedError> {
+    let claims = token.claims();
+    let root = feed::fetch_root(bus, claims.mesh).await?;
+    if TrustRoot::parse(&root)?.id() == claims.root {
+        return Ok(root);
+    }
+    let (place, reason) = (Place::TrustFile, UntrustedRoot::Pin);
+    Err(Rejection::UntrustedRoot { place, reason }.into())
+}
+
+impl Enrolled {
+    /// The identity to connect with, which follows the mesh's trust state on the bus and keeps
+    /// nothing on disk. `root` is the trust root that [`fetch_root`] fetched.
+    ///
+    /// # Errors
+    ///
+    /// [`FeedError`] when there is no trust state; [`FeedError::NoGrant`] for an agent without
+    /// authority of its own.
+    pub async fn follow(
+        self,
+        root: Bytes,
+        admission: Admission,
+        bus: &dyn Bus,
+    ) -> Result<Identity, FeedError> {
+        let origin = Origin {
+            root,
+            admission,
+            pin: Some(self.root),
+            cache: None,
+        };
+        let feed = Feed::begin(origin, bus).await?;
+        let trust = feed.handle().clone();
+        let identity = self.identity(trust).map_err(|_| FeedError::NoGrant)?;
+        Ok(Identity {
+            feed: Some(feed),
+            ..identity
+        })
+    }
+
+    /// Writes everything the agent needs to a mesh directory: the pinned trust root, the trust
+    /// state as of now, and its own key, certificate and grant. [`Home::identity`] loads it.
+    ///
+    /// # Errors
+    ///
+    /// [`FeedError`] when there is no trust state or a file cannot be written. What was written
+    /// stays; saving again completes it.
+    pub async fn save(
+        &self,
+        home: impl AsRef<Path>,
+        root: Bytes,
+        admission: Admission,
+        bus: &dyn Bus,
+    ) -> Result<(), FeedError> {
+        let home = home.as_ref();
+        files::private_directory(&layout::trust_directory(home))?;
+        let pin = format!("{}\n", self.root);
+        keep(&layout::pin_file(home), pin.as_bytes())?;
+        keep(&layout::trust_file(home, FileKind::Root), &root)?;
+        let origin = Origin {
+            root,
+            admission,
+            pin: Some(self.root),
+            cache: Some(layout::served_directory(home)),
+        };
+        Feed::begin(origin, bus).await?;
+        let cache = |why: &dyn std::fmt::Display| FeedError::Cache(why.to_string());
+        let home = Home::open(home).map_err(|why| cache(&why))?;
+        home.store_enrolled(self).map_err(|why| cache(&why))
+    }
+}
+
+/// Writes a file that is not there, or is the same.
+fn keep(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    match files::create(path, bytes) {
+        Err(FileError::Exists { path }) if files::read(&path, bytes.len())? == bytes => Ok(()),
+        other => other,
+    }
+}
