@@ -16,3 +16,5 @@ mod client_sessions;
 mod handshake;
 mod layering;
 mod support;
+mod verifier_enrol;
+mod verifier_requests;
