@@ -17,3 +17,5 @@ mod client_sessions;
 mod handshake;
 mod layering;
 mod support;
+mod verifier_enrol;
+mod verifier_requests;

@@ -20,6 +20,9 @@ use crate::proto::signing::ObjectId;
 use crate::proto::time::Timestamp;
 use crate::proto::wire::Reader;
 
+/// Random bytes at the beginning of a cookie, and bytes of its HMAC after them.
+const NONCE: usize = 16;
+
 /// A certificate that would be given, as the registrar wrote it (protocol §22.4). Unsigned: only
 /// who made it can tell.
 #[derive(Clone, Debug)]
@@ -28,7 +31,8 @@ pub struct Offer {
     pub body: Bytes,
     /// When it was offered, by the registrar's clock.
     pub time: Timestamp,
-    /// What the registrar knows it by.
+    /// What the registrar knows it by: 16 random bytes, so that the same offer can be made twice,
+    /// and 16 of an HMAC.
     pub cookie: [u8; 32],
 }
 
@@ -66,7 +70,7 @@ impl Offer {
 ///
 /// let (asker, now) = (ObjectId([1; 32]), Timestamp::from_millis(1_000));
 /// let mut cookies = Cookies::new([2; 32]); // random, outside examples
-/// let offer = cookies.offer(&asker, vec![3].into(), now);
+/// let offer = cookies.offer(&asker, vec![3].into(), [4; 16], now);
 /// assert!(cookies.check(&asker, &offer, now).is_ok());
 /// assert!(cookies.check(&ObjectId([9; 32]), &offer, now).is_err()); // made to somebody else
 /// cookies.use_up(&offer);
@@ -98,9 +102,18 @@ impl Cookies {
     }
 
     /// Offers a certificate to whoever `asker` names: a join token, or the certificate of the agent
-    /// that asked. Changes nothing.
-    pub fn offer(&self, asker: &ObjectId, body: Bytes, now: Timestamp) -> Offer {
-        let cookie = self.mac(asker, &body, now).finalize().into_bytes().into();
+    /// that asked. `nonce` is 16 random bytes. Changes nothing.
+    pub fn offer(
+        &self,
+        asker: &ObjectId,
+        body: Bytes,
+        nonce: [u8; NONCE],
+        now: Timestamp,
+    ) -> Offer {
+        let mac = self.mac(asker, &nonce, &body, now).finalize().into_bytes();
+        let mut cookie = [0; 32];
+        cookie[..NONCE].copy_from_slice(&nonce);
+        cookie[NONCE..].copy_from_slice(&mac[..NONCE]);
         Offer {
             body,
             time: now,
@@ -124,8 +137,10 @@ impl Cookies {
         self.forget(now);
         // The offer was made by this process, so no skew applies.
         let in_time = offer.time <= now && now.since(offer.time) <= OFFER_TTL_MS;
-        let mac = self.mac(asker, &offer.body, offer.time);
-        let ours = mac.verify_slice(&offer.cookie).is_ok();
+        let (nonce, tail) = offer.cookie.split_at(NONCE);
+        let mac = self.mac(asker, nonce, &offer.body, offer.time);
+        // RFC 2104 §5: half of the output is enough.
+        let ours = mac.verify_truncated_left(tail).is_ok();
         if !in_time || !ours || self.used.contains(&offer.cookie) {
             return Err(EnrolRefused::Offer);
         }
@@ -154,12 +169,13 @@ impl Cookies {
         }
     }
 
-    fn mac(&self, asker: &ObjectId, body: &[u8], time: Timestamp) -> Hmac<Sha256> {
+    fn mac(&self, asker: &ObjectId, nonce: &[u8], body: &[u8], time: Timestamp) -> Hmac<Sha256> {
         let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(self.secret.as_slice())
             // RFC 2104: HMAC takes keys of any length.
             .expect("HMAC takes keys of any length");
         mac.update(&Tag::EnrolOffer.bytes());
         mac.update(&asker.0);
+        mac.update(nonce);
         mac.update(&time.as_millis().to_be_bytes());
         // Last, for it alone has no fixed length.
         mac.update(body);

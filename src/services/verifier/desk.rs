@@ -153,9 +153,9 @@ impl Desk {
         let claims = self
             .authority
             .join_offer(&statement, &hello.agent, &hello.key, lifetime)?;
-        let offer = self
-            .cookies
-            .offer(&statement.id(), claims.body().into(), now);
+        let nonce = random().map_err(|_| EnrolRefused::Unavailable)?;
+        let body = claims.body().into();
+        let offer = self.cookies.offer(&statement.id(), body, nonce, now);
         Ok(offer_frame(hello, &offer))
     }
 
@@ -288,7 +288,8 @@ impl Desk {
             self.authority
                 .next_offer(&asker.agent, &asker.certificate, key.as_ref(), lifetime)?;
         let body = claims.body().into();
-        let offer = self.cookies.offer(&asker.certificate, body, now);
+        let nonce = random().map_err(|_| EnrolRefused::Unavailable)?;
+        let offer = self.cookies.offer(&asker.certificate, body, nonce, now);
         Ok(ControlAnswer::Offer(offer))
     }
 

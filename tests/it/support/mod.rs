@@ -2,6 +2,7 @@
 
 pub mod mesh;
 pub mod nats;
+pub mod plane;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
