@@ -78,6 +78,7 @@ use crate::proto::rejection::Place;
 use crate::proto::rejection::Rejection;
 use crate::proto::scope::group_is_valid;
 use crate::proto::subject::SubjectPattern;
+use crate::proto::trust::TrustState;
 use crate::proto::verify;
 use control::Control;
 use guards::ReplayScope;
@@ -191,6 +192,11 @@ impl Client {
     /// The agent this client is, whatever credential it sends under.
     pub fn id(&self) -> &AgentId {
         &self.shared.identity.id
+    }
+
+    /// The trust state it decides by as of now.
+    pub fn trust(&self) -> Arc<TrustState> {
+        self.shared.identity.trust.current()
     }
 
     /// Its public key: below the inbox of this key its answers arrive.

@@ -16,6 +16,7 @@ mod client_observability;
 mod client_sessions;
 mod handshake;
 mod layering;
+mod served_mesh;
 mod support;
 mod verifier_enrol;
 mod verifier_requests;

@@ -346,8 +346,12 @@ impl Snapshot {
                 continue;
             }
             for (key, part) in older.of_kind(kind) {
-                let newer = self.parts.get(&key).ok_or(rollback)?;
-                newer.check_follows(part)?;
+                match self.parts.get(&key) {
+                    Some(newer) => newer.check_follows(part)?,
+                    // Cut anew: that nothing was un-revoked is asked of the whole.
+                    None if kind == FileKind::Revocations => {}
+                    None => return Err(rollback),
+                }
             }
         }
         Ok(())

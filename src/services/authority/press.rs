@@ -215,7 +215,7 @@ impl Press {
             snapshot: snapshot.1.clone(),
             parts,
         };
-        self.epoch = snapshot.0.epoch;
+        self.epoch = self.epoch.max(snapshot.0.epoch);
         self.time = draft.epoch;
         self.root = Some(signers.root.id());
         self.sheets = new;

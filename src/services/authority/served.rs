@@ -190,8 +190,8 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// [`AuthorityError::Refused`] when it is not sound or complete, or goes back behind what this
-    /// authority published; [`AuthorityError::Static`] in a static mesh. Nothing changed.
+    /// [`AuthorityError::Refused`] when it is not sound or complete;
+    /// [`AuthorityError::Static`] in a static mesh. Nothing changed.
     pub fn take_over(
         &mut self,
         bulletin: &Bulletin,

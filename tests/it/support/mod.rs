@@ -3,6 +3,7 @@
 pub mod mesh;
 pub mod nats;
 pub mod plane;
+pub mod served;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;

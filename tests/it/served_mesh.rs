@@ -1,0 +1,330 @@
+//! A mesh that lives from its verifier service, over a bus that may lie.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::json;
+use trustmesh::Client;
+use trustmesh::audit::AuditEvent;
+use trustmesh::client::clock::ManualClock;
+use trustmesh::client::home::Home;
+use trustmesh::proto::identity::AgentId;
+use trustmesh::proto::rejection::Class;
+use trustmesh::proto::time::Timestamp;
+use trustmesh::proto::trust::Admission;
+use trustmesh::proto::trust::TrustState;
+use trustmesh::services::authority::Authority;
+
+use crate::support::PATIENCE;
+use crate::support::eventually;
+use crate::support::mesh::message;
+use crate::support::nats;
+use crate::support::plane::Wire;
+use crate::support::plane::key;
+use crate::support::served::Served;
+
+/// What the bus's owner can do to a bucket.
+struct Bucket<'a>(&'a Served);
+
+impl Bucket<'_> {
+    async fn wipe(&self) {
+        match &self.0.wire {
+            Wire::Memory(bus) => bus.bucket(&self.0.bucket()).wipe(),
+            Wire::Nats(url) => {
+                let raw = async_nats::connect(url).await.unwrap();
+                let purge = format!("$JS.API.STREAM.PURGE.KV_{}", self.0.bucket());
+                raw.request(purge, json!({}).to_string().into()).await.unwrap();
+            }
+        }
+    }
+
+    async fn read(&self, key: &str) -> Option<Bytes> {
+        let config = trustmesh::bus::store::BucketConfig::new(self.0.bucket())
+            .with_max_value_bytes(trustmesh::proto::trust::BULLETIN_MAX)
+            .with_max_bytes(512 * 1024 * 1024)
+            .existing();
+        let store = self.0.wire.raw().await.store(&config).await.unwrap();
+        store.get(key).await.unwrap().map(|entry| entry.value)
+    }
+
+    async fn overwrite(&self, key: &str, value: Bytes) {
+        match &self.0.wire {
+            Wire::Memory(bus) => {
+                bus.bucket(&self.0.bucket()).overwrite(key, value);
+            }
+            Wire::Nats(url) => {
+                let raw = async_nats::connect(url).await.unwrap();
+                let subject = format!("$KV.{}.{key}", self.0.bucket());
+                raw.request(subject, value).await.unwrap();
+            }
+        }
+    }
+}
+
+async fn jetstream() -> Wire {
+    Wire::Nats(nats::jetstream().await.url())
+}
+
+/// Runs each claim in process and on a real server.
+macro_rules! on_every_bus {
+    ($($(#[doc = $doc:literal])* $claim:ident)*) => {
+        mod memory {
+            $($(#[doc = $doc])* #[tokio::test(flavor = "multi_thread")]
+            async fn $claim() {
+                super::$claim(super::Wire::memory()).await;
+            })*
+        }
+
+        mod nats_server {
+            $($(#[doc = $doc])* #[tokio::test(flavor = "multi_thread")]
+            async fn $claim() {
+                super::$claim(super::jetstream().await).await;
+            })*
+        }
+    };
+}
+
+on_every_bus! {
+    agents_that_know_a_token_and_a_bus_talk
+    /// RV-1: revoked under traffic, refused at every receiver, and never accepted after it knew.
+    a_revoked_agent_is_refused_by_every_receiver
+    /// RV-10: what was revoked while a receiver was away is known when it comes back.
+    a_receiver_that_was_away_knows_what_was_revoked
+    /// TS-4, RV-10: nothing becomes valid when the bucket is emptied, and it is written again.
+    a_wiped_bucket_makes_nothing_valid_and_is_written_again
+    /// PO-9: an older head in the store is refused and said in the audit.
+    a_head_of_the_past_in_the_store_is_a_rollback
+    a_poisoned_part_is_not_believed_and_is_repaired
+    a_new_policy_reaches_everybody
+    a_service_that_begins_later_takes_over_and_the_earlier_ends
+}
+
+/// Sends until the receiver takes it, and returns how often that took.
+async fn get_through(from: &Client, to: &mut trustmesh::Subscriber, subject: &str) -> u32 {
+    for tries in 1.. {
+        from.publish(subject.to_owned(), "hello".into()).await.unwrap();
+        from.flush().await.unwrap();
+        let heard = tokio::time::timeout(Duration::from_millis(300), message(to));
+        if heard.await.is_ok() {
+            return tries;
+        }
+        assert!(tries < 100, "nothing gets through");
+    }
+    unreachable!()
+}
+
+fn state(client: &Client) -> Arc<TrustState> {
+    client.trust()
+}
+
+fn revoked(client: &Client, agent: &str) -> bool {
+    let agents = state(client).revocations().agents();
+    agents.contains(&AgentId::parse(agent).unwrap())
+}
+
+async fn agents_that_know_a_token_and_a_bus_talk(wire: Wire) {
+    let mesh = Served::new(wire).await;
+    let alice = mesh.agent("alice", &["pub:greet.>"]).await;
+    let bob = mesh.agent("bob", &["sub:greet.>"]).await;
+    let mut greetings = bob.subscribe("greet.>").await.unwrap();
+    get_through(&alice, &mut greetings, "greet.bob").await;
+    // Bob was there before carol, and learns of her.
+    let carol = mesh.agent("carol", &["pub:greet.>"]).await;
+    get_through(&carol, &mut greetings, "greet.bob").await;
+    assert_eq!(bob.counters().denied_of(Class::BadSignature), 0);
+}
+
+async fn a_revoked_agent_is_refused_by_every_receiver(wire: Wire) {
+    let mesh = Served::new(wire).await;
+    let alice = mesh.agent("alice", &["pub:greet.>"]).await;
+    let (mut receivers, mut streams) = (Vec::new(), Vec::new());
+    for n in 0..4 {
+        let receiver = mesh.agent(&format!("bob{n}"), &["sub:greet.>"]).await;
+        streams.push(receiver.subscribe("greet.>").await.unwrap());
+        receivers.push(receiver);
+    }
+    for stream in &mut streams {
+        get_through(&alice, stream, "greet.bob").await;
+    }
+    mesh.change(|mesh| mesh.revoke_agent("alice")).await.unwrap();
+    for (receiver, stream) in receivers.iter().zip(&mut streams) {
+        eventually("the receiver knows", || revoked(receiver, "alice")).await;
+        // What it accepts from now on is nothing of hers.
+        while let Ok(Some(_)) =
+            tokio::time::timeout(Duration::from_millis(1), futures::StreamExt::next(stream)).await
+        {}
+        let allowed = receiver.counters().allowed;
+        // Alice's own client refuses to send: somebody plays back what she would have.
+        let refused = alice.publish("greet.bob", "still here".into()).await;
+        eventually("alice knows", || revoked(&alice, "alice")).await;
+        assert!(refused.is_err() || alice.publish("greet.bob", "x".into()).await.is_err());
+        assert_eq!(receiver.counters().allowed, allowed);
+    }
+}
+
+async fn a_receiver_that_was_away_knows_what_was_revoked(wire: Wire) {
+    let mesh = Served::new(wire).await;
+    let alice = mesh.agent("alice", &["pub:greet.>"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (enrolled, root) = mesh.join("bob", &["sub:greet.>"]).await;
+    let bus = mesh.wire.raw().await;
+    let saved = enrolled.save(folder.path(), root, Admission::Production, &*bus).await;
+    saved.unwrap();
+    let home = || Home::open(folder.path()).unwrap();
+    let bob = mesh.enter(home().identity("bob").unwrap()).await;
+    let mut greetings = bob.subscribe("greet.>").await.unwrap();
+    get_through(&alice, &mut greetings, "greet.bob").await;
+    bob.drain().await.unwrap();
+    drop((bob, greetings));
+
+    mesh.change(|mesh| mesh.revoke_agent("alice")).await.unwrap();
+    let identity = home().identity("bob").unwrap();
+    assert!(!identity.trust().current().revocations().agents().contains(alice.id()));
+    let bob = mesh.enter(identity).await;
+    // Before it receives anything.
+    assert!(revoked(&bob, "alice"));
+    // And the disk knows as well.
+    let again = home().identity("bob").unwrap();
+    assert!(again.trust().current().revocations().agents().contains(alice.id()));
+}
+
+async fn a_wiped_bucket_makes_nothing_valid_and_is_written_again(wire: Wire) {
+    let mesh = Served::new(wire).await;
+    let alice = mesh.agent("alice", &["pub:greet.>"]).await;
+    let bob = mesh.agent("bob", &["sub:greet.>"]).await;
+    mesh.change(|mesh| mesh.revoke_agent("mallory")).await.unwrap();
+    eventually("bob knows", || revoked(&bob, "mallory")).await;
+    Bucket(&mesh).wipe().await;
+    assert!(revoked(&bob, "mallory"));
+    // The next publication finds out.
+    mesh.change(|mesh| mesh.revoke_agent("trudy")).await.unwrap();
+    eventually("bob knows", || revoked(&bob, "trudy")).await;
+    let carol = mesh.agent("carol", &["sub:greet.>"]).await;
+    assert!(revoked(&carol, "mallory") && revoked(&carol, "trudy"));
+    let mut greetings = carol.subscribe("greet.>").await.unwrap();
+    get_through(&alice, &mut greetings, "greet.carol").await;
+}
+
+async fn a_head_of_the_past_in_the_store_is_a_rollback(wire: Wire) {
+    let mesh = Served::new(wire).await;
+    let bob = mesh.agent("bob", &["sub:greet.>"]).await;
+    let old = Bucket(&mesh).read("head").await.unwrap();
+    mesh.change(|mesh| mesh.revoke_agent("mallory")).await.unwrap();
+    eventually("bob knows", || revoked(&bob, "mallory")).await;
+    // The service is gone, and the bus goes back in time.
+    let mut mesh = mesh;
+    drop(mesh.service.take());
+    Bucket(&mesh).overwrite("head", old).await;
+    let mut audit = bob.audit();
+    let topic = async {
+        loop {
+            let record = audit.next().await.unwrap();
+            if let AuditEvent::Notice { topic, .. } = record.event {
+                return topic;
+            }
+        }
+    };
+    let topic = tokio::time::timeout(PATIENCE, topic).await.unwrap();
+    assert_eq!(topic, "trust-rollback");
+    assert!(revoked(&bob, "mallory"));
+}
+
+async fn a_poisoned_part_is_not_believed_and_is_repaired(wire: Wire) {
+    let mesh = Served::new(wire).await;
+    let alice = mesh.agent("alice", &["pub:greet.>"]).await;
+    let snapshot = state(&alice).snapshot().unwrap().clone();
+    for named in snapshot.parts().values() {
+        let key = format!("part.{}", named.digest);
+        Bucket(&mesh).overwrite(&key, "poison".into()).await;
+    }
+    // Nobody new can begin, until the service has looked at every part.
+    for _ in 0..4 {
+        mesh.change(|mesh| mesh.publish().map(drop)).await.unwrap();
+    }
+    let bob = mesh.agent("bob", &["sub:greet.>"]).await;
+    let mut greetings = bob.subscribe("greet.>").await.unwrap();
+    get_through(&alice, &mut greetings, "greet.bob").await;
+}
+
+async fn a_new_policy_reaches_everybody(wire: Wire) {
+    let mesh = Served::new(wire).await;
+    let alice = mesh.agent("alice", &["pub:greet.>"]).await;
+    let before = state(&alice).epochs().policy;
+    let deny = r#"{ "name": "no", "effect": "deny", "actions": ["pub"], "subjects": "greet.>" }"#;
+    let policy = crate::support::mesh::policy(deny);
+    mesh.change(|mesh| mesh.set_policy(policy)).await.unwrap();
+    eventually("alice knows", || state(&alice).epochs().policy > before).await;
+    assert!(alice.publish("greet.bob", "hello".into()).await.is_err());
+}
+
+async fn a_service_that_begins_later_takes_over_and_the_earlier_ends(wire: Wire) {
+    let clock: Arc<dyn trustmesh::client::clock::Clock> =
+        Arc::new(trustmesh::client::clock::SystemClock::new());
+    let folder = tempfile::tempdir().unwrap();
+    let mut books = Authority::served_with_clock("test", false, clock.clone()).unwrap();
+    let verifier = Arc::new(key());
+    let identity = books.verifier(verifier.clone()).unwrap();
+    books.set_policy(crate::support::mesh::policy("")).unwrap();
+    books.save(folder.path()).unwrap();
+    let standby = |clock| Authority::open_with_clock(folder.path(), clock).unwrap();
+    let mut mesh = Served {
+        wire,
+        prefix: crate::support::unique(),
+        clock: clock.clone(),
+        mesh: books.mesh(),
+        service: None,
+    };
+    mesh.serve_as(books, identity).await;
+    let alice = mesh.agent("alice", &["pub:greet.>"]).await;
+    mesh.change(|mesh| mesh.revoke_agent("mallory")).await.unwrap();
+
+    // The other has nothing of that on disk; it has the keys and the store.
+    let mut other = standby(clock);
+    let identity = other.verifier(verifier).unwrap();
+    let first = mesh.service.take().unwrap();
+    mesh.service = Some(mesh.start(other, identity, None).await);
+    let bob = mesh.agent("bob", &["sub:greet.>"]).await;
+    assert!(revoked(&bob, "mallory"));
+    let mut greetings = bob.subscribe("greet.>").await.unwrap();
+    get_through(&alice, &mut greetings, "greet.bob").await;
+
+    // The first finds out with its next publication, and nobody sees what it signed.
+    let late = first.change(|mesh| mesh.revoke_agent("bob")).await;
+    drop(late);
+    let ended = tokio::time::timeout(PATIENCE, first.stop()).await;
+    assert!(ended.is_ok());
+    mesh.change(|mesh| mesh.revoke_agent("trudy")).await.unwrap();
+    eventually("bob knows", || revoked(&bob, "trudy")).await;
+    assert!(!revoked(&bob, "bob"));
+}
+
+/// PO-10: a client that hears nothing goes stale, by class, and recovers when it hears again.
+#[tokio::test]
+async fn silence_makes_requests_stale_before_publications() {
+    let start = Timestamp::from_millis(1_800_000_000_000);
+    let clock = Arc::new(ManualClock::at(start));
+    let mut mesh = Served::by(Wire::memory(), clock.clone()).await;
+    let alice = mesh.agent("alice", &["pub+req+delegate:greet.>"]).await;
+    drop(mesh.service.take());
+    let bob = AgentId::parse("verifier").unwrap();
+    let delegate = || {
+        let scope = trustmesh::proto::scope::Scope::parse(["pub:greet.>"]).unwrap();
+        alice.delegate(&bob, scope, Duration::from_secs(60))
+    };
+    let publish = || alice.publish("greet.bob", "hello".into());
+    let request = || alice.request("greet.bob", "hello".into());
+    let is_stale = |error: &dyn std::error::Error| {
+        let denied = error.source().and_then(|e| e.downcast_ref::<trustmesh::Denied>());
+        denied.is_some_and(|denied| denied.0.class() == Class::StaleState)
+    };
+    assert!(delegate().is_ok());
+    clock.advance(Duration::from_secs(21));
+    assert_eq!(delegate().unwrap_err().0.class(), Class::StaleState);
+    assert!(!is_stale(&request().await.unwrap_err()));
+    clock.advance(Duration::from_secs(40));
+    assert!(is_stale(&request().await.unwrap_err()));
+    publish().await.unwrap();
+    clock.advance(Duration::from_secs(540));
+    assert!(is_stale(&publish().await.unwrap_err()));
+}
