@@ -34,7 +34,9 @@ impl Bucket<'_> {
             Wire::Nats(url) => {
                 let raw = async_nats::connect(url).await.unwrap();
                 let purge = format!("$JS.API.STREAM.PURGE.KV_{}", self.0.bucket());
-                raw.request(purge, json!({}).to_string().into()).await.unwrap();
+                raw.request(purge, json!({}).to_string().into())
+                    .await
+                    .unwrap();
             }
         }
     }
@@ -103,7 +105,9 @@ on_every_bus! {
 /// Sends until the receiver takes it, and returns how often that took.
 async fn get_through(from: &Client, to: &mut trustmesh::Subscriber, subject: &str) -> u32 {
     for tries in 1.. {
-        from.publish(subject.to_owned(), "hello".into()).await.unwrap();
+        from.publish(subject.to_owned(), "hello".into())
+            .await
+            .unwrap();
         from.flush().await.unwrap();
         let heard = tokio::time::timeout(Duration::from_millis(300), message(to));
         if heard.await.is_ok() {
@@ -147,13 +151,16 @@ async fn a_revoked_agent_is_refused_by_every_receiver(wire: Wire) {
     for stream in &mut streams {
         get_through(&alice, stream, "greet.bob").await;
     }
-    mesh.change(|mesh| mesh.revoke_agent("alice")).await.unwrap();
+    mesh.change(|mesh| mesh.revoke_agent("alice"))
+        .await
+        .unwrap();
     for (receiver, stream) in receivers.iter().zip(&mut streams) {
         eventually("the receiver knows", || revoked(receiver, "alice")).await;
         // What it accepts from now on is nothing of hers.
         while let Ok(Some(_)) =
             tokio::time::timeout(Duration::from_millis(1), futures::StreamExt::next(stream)).await
-        {}
+        {
+        }
         let allowed = receiver.counters().allowed;
         // Alice's own client refuses to send: somebody plays back what she would have.
         let refused = alice.publish("greet.bob", "still here".into()).await;
@@ -169,7 +176,9 @@ async fn a_receiver_that_was_away_knows_what_was_revoked(wire: Wire) {
     let folder = tempfile::tempdir().unwrap();
     let (enrolled, root) = mesh.join("bob", &["sub:greet.>"]).await;
     let bus = mesh.wire.raw().await;
-    let saved = enrolled.save(folder.path(), root, Admission::Production, &*bus).await;
+    let saved = enrolled
+        .save(folder.path(), root, Admission::Production, &*bus)
+        .await;
     saved.unwrap();
     let home = || Home::open(folder.path()).unwrap();
     let bob = mesh.enter(home().identity("bob").unwrap()).await;
@@ -178,27 +187,47 @@ async fn a_receiver_that_was_away_knows_what_was_revoked(wire: Wire) {
     bob.drain().await.unwrap();
     drop((bob, greetings));
 
-    mesh.change(|mesh| mesh.revoke_agent("alice")).await.unwrap();
+    mesh.change(|mesh| mesh.revoke_agent("alice"))
+        .await
+        .unwrap();
     let identity = home().identity("bob").unwrap();
-    assert!(!identity.trust().current().revocations().agents().contains(alice.id()));
+    assert!(
+        !identity
+            .trust()
+            .current()
+            .revocations()
+            .agents()
+            .contains(alice.id())
+    );
     let bob = mesh.enter(identity).await;
     // Before it receives anything.
     assert!(revoked(&bob, "alice"));
     // And the disk knows as well.
     let again = home().identity("bob").unwrap();
-    assert!(again.trust().current().revocations().agents().contains(alice.id()));
+    assert!(
+        again
+            .trust()
+            .current()
+            .revocations()
+            .agents()
+            .contains(alice.id())
+    );
 }
 
 async fn a_wiped_bucket_makes_nothing_valid_and_is_written_again(wire: Wire) {
     let mesh = Served::new(wire).await;
     let alice = mesh.agent("alice", &["pub:greet.>"]).await;
     let bob = mesh.agent("bob", &["sub:greet.>"]).await;
-    mesh.change(|mesh| mesh.revoke_agent("mallory")).await.unwrap();
+    mesh.change(|mesh| mesh.revoke_agent("mallory"))
+        .await
+        .unwrap();
     eventually("bob knows", || revoked(&bob, "mallory")).await;
     Bucket(&mesh).wipe().await;
     assert!(revoked(&bob, "mallory"));
     // The next publication finds out.
-    mesh.change(|mesh| mesh.revoke_agent("trudy")).await.unwrap();
+    mesh.change(|mesh| mesh.revoke_agent("trudy"))
+        .await
+        .unwrap();
     eventually("bob knows", || revoked(&bob, "trudy")).await;
     let carol = mesh.agent("carol", &["sub:greet.>"]).await;
     assert!(revoked(&carol, "mallory") && revoked(&carol, "trudy"));
@@ -210,7 +239,9 @@ async fn a_head_of_the_past_in_the_store_is_a_rollback(wire: Wire) {
     let mesh = Served::new(wire).await;
     let bob = mesh.agent("bob", &["sub:greet.>"]).await;
     let old = Bucket(&mesh).read("head").await.unwrap();
-    mesh.change(|mesh| mesh.revoke_agent("mallory")).await.unwrap();
+    mesh.change(|mesh| mesh.revoke_agent("mallory"))
+        .await
+        .unwrap();
     eventually("bob knows", || revoked(&bob, "mallory")).await;
     // The service is gone, and the bus goes back in time.
     let mut mesh = mesh;
@@ -277,7 +308,9 @@ async fn a_service_that_begins_later_takes_over_and_the_earlier_ends(wire: Wire)
     };
     mesh.serve_as(books, identity).await;
     let alice = mesh.agent("alice", &["pub:greet.>"]).await;
-    mesh.change(|mesh| mesh.revoke_agent("mallory")).await.unwrap();
+    mesh.change(|mesh| mesh.revoke_agent("mallory"))
+        .await
+        .unwrap();
 
     // The other has nothing of that on disk; it has the keys and the store.
     let mut other = standby(clock);
@@ -294,7 +327,9 @@ async fn a_service_that_begins_later_takes_over_and_the_earlier_ends(wire: Wire)
     drop(late);
     let ended = tokio::time::timeout(PATIENCE, first.stop()).await;
     assert!(ended.is_ok());
-    mesh.change(|mesh| mesh.revoke_agent("trudy")).await.unwrap();
+    mesh.change(|mesh| mesh.revoke_agent("trudy"))
+        .await
+        .unwrap();
     eventually("bob knows", || revoked(&bob, "trudy")).await;
     assert!(!revoked(&bob, "bob"));
 }
@@ -315,7 +350,9 @@ async fn silence_makes_requests_stale_before_publications() {
     let publish = || alice.publish("greet.bob", "hello".into());
     let request = || alice.request("greet.bob", "hello".into());
     let is_stale = |error: &dyn std::error::Error| {
-        let denied = error.source().and_then(|e| e.downcast_ref::<trustmesh::Denied>());
+        let denied = error
+            .source()
+            .and_then(|e| e.downcast_ref::<trustmesh::Denied>());
         denied.is_some_and(|denied| denied.0.class() == Class::StaleState)
     };
     assert!(delegate().is_ok());

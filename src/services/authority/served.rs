@@ -201,14 +201,10 @@ impl Authority {
             return Err(AuthorityError::Static);
         };
         let root = served.follower.root().clone();
-        served
-            .follower
-            .hear(bulletin, |digest| parts.get(digest).cloned())?;
-        let state = served
-            .follower
-            .state()
-            .ok_or(AuthorityError::Static)?
-            .clone();
+        // What this process signed in the meantime, nobody else has seen.
+        let mut follower = Served::resume(&self.root, served.later_roots.clone())?.follower;
+        follower.hear(bulletin, |digest| parts.get(digest).cloned())?;
+        let state = follower.state().ok_or(AuthorityError::Static)?.clone();
         let (Some(snapshot), Some(time)) = (state.snapshot(), state.time()) else {
             return Err(AuthorityError::Static);
         };
@@ -235,6 +231,7 @@ impl Authority {
         for revocation in self.revocations.beyond(&revocations) {
             revocations.revoke(revocation);
         }
+        served.follower = follower;
         served
             .press
             .continue_after(snapshot.edition().epoch, time.epoch());

@@ -118,7 +118,10 @@ impl Served {
     /// Joins the mesh with a new token.
     pub async fn join(&self, agent: &str, capabilities: &[&str]) -> (Enrolled, Bytes) {
         let terms = terms(capabilities);
-        let token = self.change(move |mesh| mesh.join_token(&terms)).await.unwrap();
+        let token = self
+            .change(move |mesh| mesh.join_token(&terms))
+            .await
+            .unwrap();
         let bus = self.wire.raw().await;
         let root = fetch_root(&token, &*bus).await.unwrap();
         let enrolment = Enrolment::new(token, root.clone())
