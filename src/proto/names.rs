@@ -17,6 +17,7 @@
 //! | rejection codes | class × 100 + reason: [`Rejection`](super::rejection::Rejection) |
 //! | subjects | `<prefix>.audit.<id>`, `<prefix>.handshake.<id>.<instance>`; the prefix defaults to `trustmesh`, `/` in an id is written `~` |
 //! | inbox | `_INBOX.<U-nkey of the identity key>` |
+//! | buckets | `TRUSTMESH_REPLAY_<mesh>`, the shared replay memory |
 //! | payload types | `trustmesh/audit` (JSON lines of audit records), `trustmesh/refusal` (constant refusal) |
 //! | NATS headers out | none: application headers travel inside the envelope |
 //! | NATS headers in | none are read, except the status of a message by the server itself |
@@ -55,6 +56,9 @@ pub const CONSTRAINT_RECIPIENTS: u64 = 2;
 
 /// Default first token of the subjects trustmesh itself uses (protocol §4.4).
 pub const PREFIX: &str = "trustmesh";
+/// Beginning of the name of the bucket with the shared replay memory of a mesh; the mesh in
+/// hexadecimal follows (protocol §14.6).
+pub const REPLAY_BUCKET: &str = "TRUSTMESH_REPLAY_";
 /// Payload type of audit batches (protocol §17.1).
 pub const PAYLOAD_AUDIT: &str = "trustmesh/audit";
 /// Payload type of signed refusals (protocol §15.3).
@@ -113,11 +117,13 @@ pub enum Tag {
     Confirm,
     /// Hash chain of audit records.
     AuditRecord,
+    /// Key of a claimed message in the shared replay memory; an id only, never signed.
+    ReplayClaim,
 }
 
 impl Tag {
     /// Every tag, for tests that try each against each.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Envelope,
         Self::Batch,
         Self::Content,
@@ -136,6 +142,7 @@ impl Tag {
         Self::Proof,
         Self::Confirm,
         Self::AuditRecord,
+        Self::ReplayClaim,
     ];
 
     /// The tag's name, 1 to 11 ASCII characters, as in the table of protocol §2.3.
@@ -159,6 +166,7 @@ impl Tag {
             Self::Proof => "hs-proof",
             Self::Confirm => "hs-confirm",
             Self::AuditRecord => "audit-rec",
+            Self::ReplayClaim => "replay-id",
         }
     }
 
