@@ -235,6 +235,7 @@ pub const EXCUSED: &[(u16, &str)] = &[
         STALE_STATE_CLOCK,
         "found by a process that watches its clock",
     ),
+    (REPLAY_ELSEWHERE, "found where a message is claimed"),
     (OVERLOADED_REPLAY_SENDER, "needs a memory that is full"),
     (OVERLOADED_REPLAY_TOTAL, "needs a memory that is full"),
     (OVERLOADED_RATES, "needs a memory that is full"),
