@@ -553,7 +553,8 @@ impl Client {
     }
 
     /// Subscribes as a member of a queue group: each message goes to one member. The members within
-    /// a process share one replay memory (protocol §14.4).
+    /// a process share one replay memory (protocol §14.4); those in several processes do where they
+    /// ask for it, see [`Subscription::shared_replay`].
     ///
     /// # Errors
     ///

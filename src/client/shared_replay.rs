@@ -68,9 +68,9 @@ pub(crate) struct SharedReplay {
 /// The shared memory cannot be used, so nothing is subscribed to.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
-    #[error("the shared replay memory: {0}")]
+    #[error("the shared replay memory cannot be used")]
     Connect(#[from] ConnectError),
-    #[error("the shared replay memory: {0}")]
+    #[error("the shared replay memory cannot be used")]
     Store(#[from] StoreError),
 }
 
@@ -259,7 +259,6 @@ impl Spent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bus::Bus as _;
     use crate::bus::memory::MemoryBus;
     use crate::proto::replay::MessageId;
 

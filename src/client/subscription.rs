@@ -86,7 +86,7 @@ impl Subscription {
     ///
     /// As [`Client::queue_subscribe`]. With [`shared_replay`](Self::shared_replay) also
     /// [`SubscribeErrorKind::Other`](crate::bus::SubscribeErrorKind::Other) when the store cannot
-    /// be used, and below this agent's own inbox, where each answer counts once as it is.
+    /// be used, with a [`StoreError`](crate::bus::store::StoreError) among its sources, and below this agent's own inbox, where each answer counts once as it is.
     pub async fn subscribe(self) -> Result<Subscriber, SubscribeError> {
         let Self {
             client,

@@ -1,5 +1,6 @@
 //! One replay memory for all members of a queue group, in whatever process, and for all runs.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -16,6 +17,7 @@ use trustmesh::bus::SubscribeErrorKind;
 use trustmesh::bus::memory::MemoryBucket;
 use trustmesh::bus::memory::MemoryBus;
 use trustmesh::bus::nats::NatsBus;
+use trustmesh::bus::store::StoreError;
 use trustmesh::client::Counters;
 use trustmesh::proto::envelope::inbox_prefix;
 use trustmesh::proto::rejection::Class;
@@ -411,6 +413,35 @@ async fn a_read_that_is_given_up_loses_nothing() {
     assert!(balances(&bob.counters()));
 }
 
+/// The same over JetStream: while there is no bucket to claim in, nothing is taken, and nothing is
+/// lost.
+#[tokio::test]
+async fn without_its_bucket_a_member_takes_nothing_and_then_goes_on() {
+    let server = nats::jetstream().await;
+    let mut mesh = Mesh::new();
+    let (alice, workers) = staff(&mut mesh, server).await;
+    let bob = server.enter(mesh.options(workers[0].clone())).await;
+    let subject = format!("tasks.{}", unique());
+    let _service = work(&bob, &subject).await;
+    let raw = async_nats::connect(server.url()).await.unwrap();
+    let bucket = format!("KV_TRUSTMESH_REPLAY_{}", mesh.authority.mesh());
+    let delete = format!("$JS.API.STREAM.DELETE.{bucket}");
+    raw.request(delete, "".into()).await.unwrap();
+    let copy = sealed(&draft(mesh.now(), Action::Publish, &subject), &alice);
+    server.send(&copy).await;
+    let counters = settled(&bob, 1).await;
+    assert_eq!(counters.denied_of(Class::Overloaded), 1);
+    assert_eq!(counters.handler_runs, 0);
+    // Another member opens the bucket, and with that makes it.
+    let other = server.enter(mesh.options(workers[1].clone())).await;
+    let elsewhere = format!("tasks.{}", unique());
+    let _other = work(&other, &elsewhere).await;
+    for sent in 2..=3 {
+        server.send(&copy).await;
+        assert_eq!(settled(&bob, sent).await.handler_runs, 1);
+    }
+}
+
 #[tokio::test]
 async fn where_the_store_cannot_be_used_nothing_is_subscribed_to() {
     let mut mesh = Mesh::new();
@@ -427,5 +458,11 @@ async fn where_the_store_cannot_be_used_nothing_is_subscribed_to() {
     let refused = carol.subscription("tasks.>").shared_replay();
     let refused = refused.subscribe().await.unwrap_err();
     assert_eq!(refused.kind(), SubscribeErrorKind::Other);
+    let ours = refused.source().expect("what cannot be used");
+    let store = ours.source().and_then(|why| why.downcast_ref());
+    assert!(
+        matches!(store, Some(StoreError::Unreachable(_))),
+        "{refused:?}"
+    );
     carol.subscribe("tasks.>").await.unwrap();
 }
