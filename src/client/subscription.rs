@@ -72,6 +72,9 @@ impl Subscription {
     /// While the store does not answer, messages are refused as
     /// [`Overloaded`](crate::proto::rejection::Overloaded::SharedReplay).
     ///
+    /// A client takes at most 65,536 messages of one sender in three minutes, and refuses more of
+    /// that sender alone.
+    ///
     /// It holds against whoever sends messages again. It does not hold against the bus itself, nor
     /// against others that may write to the bucket: who removes claims can replay what they were
     /// for to another process, and who makes claims first can keep messages from everybody.
@@ -86,7 +89,8 @@ impl Subscription {
     ///
     /// As [`Client::queue_subscribe`]. With [`shared_replay`](Self::shared_replay) also
     /// [`SubscribeErrorKind::Other`](crate::bus::SubscribeErrorKind::Other) when the store cannot
-    /// be used, with a [`StoreError`](crate::bus::store::StoreError) among its sources, and below this agent's own inbox, where each answer counts once as it is.
+    /// be used, with a [`StoreError`](crate::bus::store::StoreError) among its sources, and below
+    /// this agent's own inbox, where each answer counts once as it is.
     pub async fn subscribe(self) -> Result<Subscriber, SubscribeError> {
         let Self {
             client,
