@@ -81,6 +81,7 @@ pub use client::Identity;
 pub use client::Message;
 pub use client::Service;
 pub use client::Subscriber;
+pub use client::Subscription;
 pub use error::Denied;
 
 /// Connects the agent that the environment names to NATS: `TRUSTMESH_HOME` is the mesh directory,

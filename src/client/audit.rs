@@ -232,6 +232,18 @@ impl AuditLog {
         })
     }
 
+    /// [`slot`](Self::slot), to be kept while the decision waits for others.
+    pub(crate) fn slot_to_keep(&self) -> Option<KeptSlot> {
+        let permit = self.queue.clone().try_reserve_owned().ok();
+        if permit.is_none() && self.mode == AuditMode::Strict {
+            return None;
+        }
+        Some(KeptSlot {
+            permit,
+            books: self.books.clone(),
+        })
+    }
+
     /// Records something that is no decision. When the audit is full it counts into the gap.
     pub(crate) fn event(&self, at: Timestamp, event: AuditEvent) {
         if self
@@ -266,23 +278,47 @@ pub(crate) struct Slot<'a> {
 
 impl AuditSlot for Slot<'_> {
     fn fill(self, decision: Decision) {
-        let tally = &self.books.tally;
+        let send = self.permit.map(|permit| |entry| permit.send(entry));
+        self.books.file(decision, send);
+    }
+}
+
+/// A [`Slot`] that outlives the call that reserved it.
+pub(crate) struct KeptSlot {
+    permit: Option<mpsc::OwnedPermit<Entry>>,
+    books: Arc<Books>,
+}
+
+impl AuditSlot for KeptSlot {
+    fn fill(self, decision: Decision) {
+        let send = self.permit.map(|permit| {
+            |entry| {
+                permit.send(entry);
+            }
+        });
+        self.books.file(decision, send);
+    }
+}
+
+impl Books {
+    /// Files a decision: by itself, in an aggregate, or, when nothing can be sent, in the gap.
+    fn file(&self, decision: Decision, send: Option<impl FnOnce(Entry)>) {
         if let Some(rejection) = decision.rejection {
             let class = rejection.class() as usize - 1;
-            if self.books.singles[class].fetch_add(1, Relaxed) >= SINGLE_REFUSALS_PER_SECOND {
-                self.books.aggregates[class].fetch_add(1, Relaxed);
-                count(&tally.audit_aggregated);
+            if self.singles[class].fetch_add(1, Relaxed) >= SINGLE_REFUSALS_PER_SECOND {
+                self.aggregates[class].fetch_add(1, Relaxed);
+                count(&self.tally.audit_aggregated);
                 return;
             }
         }
-        match self.permit {
-            Some(permit) => {
-                count(&tally.audit_decisions);
-                permit.send(Entry::Decision(Box::new(decision)));
+        match send {
+            Some(send) => {
+                count(&self.tally.audit_decisions);
+                send(Entry::Decision(Box::new(decision)));
             }
             None => {
-                count(&tally.audit_lost);
-                self.books.gap.fetch_add(1, Relaxed);
+                count(&self.tally.audit_lost);
+                self.gap.fetch_add(1, Relaxed);
             }
         }
     }

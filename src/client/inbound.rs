@@ -1,10 +1,13 @@
 //! The one place of this ring that calls the verifier. Every inbound path goes through
-//! [`Shared::receive`]: subscriptions, queue groups, services and answers to requests.
+//! [`Shared::receive`]: subscriptions, queue groups, services and answers to requests; or through
+//! its two halves, [`Shared::hold`] and [`Shared::settle`], where a message is claimed in between.
 
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::Instant;
 
 use super::Shared;
+use super::audit::KeptSlot;
 use super::counters::count;
 use super::guards::SharedGuard;
 use super::guards::lock;
@@ -15,15 +18,18 @@ use crate::proto::handshake::SessionTable;
 use crate::proto::identity::KeyBytes;
 use crate::proto::rejection::Class;
 use crate::proto::rejection::Rejection;
+use crate::proto::replay::Sighting;
 use crate::proto::scope::Action;
 use crate::proto::time::Timestamp;
 use crate::proto::trust::TrustState;
 use crate::proto::verify::Arrival;
+use crate::proto::verify::Examined;
 use crate::proto::verify::Pending;
 use crate::proto::verify::Refused;
 use crate::proto::verify::Route;
 use crate::proto::verify::Scene;
 use crate::proto::verify::Sessions;
+use crate::proto::verify::Verdict;
 use crate::proto::verify::VerifiedEnvelope;
 
 /// What is expected where a message arrived.
@@ -37,6 +43,21 @@ pub(crate) enum Expect<'a> {
         /// The memory of accepted answers.
         guard: &'a SharedGuard,
     },
+}
+
+/// A message that passed, or failed, everything that changes nothing, on its way to be claimed.
+pub(crate) struct Held {
+    delivery: Delivery,
+    /// Nothing when the audit had no place.
+    look: Option<(KeptSlot, Examined, Timestamp, Duration)>,
+}
+
+impl Held {
+    /// What to claim, and the instant it was looked at; nothing when it is refused anyway.
+    pub(crate) fn sighting(&self) -> Option<(&Sighting, Timestamp)> {
+        let (_, examined, now, _) = self.look.as_ref()?;
+        Some((examined.sighting()?, *now))
+    }
 }
 
 impl Sessions for std::sync::Mutex<SessionTable> {
@@ -67,24 +88,102 @@ impl Shared {
         delivery: Delivery,
         expect: &Expect<'_>,
     ) -> Option<VerifiedEnvelope> {
+        if !self.is_message(&delivery) {
+            return None;
+        }
+        let decided = self.decide(&delivery, expect);
+        self.tell_of(&decided, &delivery, expect);
+        decided.ok()
+    }
+
+    /// The first half of [`receive`](Self::receive) where a message has to be claimed in the shared
+    /// replay memory: what changes nothing. `None` when it is not a message.
+    ///
+    /// Nothing has happened yet to a message that is dropped in between.
+    pub(crate) fn hold(&self, delivery: Delivery, intake: &Intake) -> Option<Held> {
+        if !self.is_message(&delivery) {
+            return None;
+        }
+        let look = self.audit.slot_to_keep().map(|slot| {
+            let started = Instant::now();
+            let (examined, now) = self.look(&delivery, &Expect::Subscription(intake));
+            let spent = started.elapsed();
+            (slot, examined, now, spent)
+        });
+        Some(Held { delivery, look })
+    }
+
+    /// The second half, once it is known whether the claim was made: time and trust state are
+    /// looked at once more, then the message is decided. `None` when it was refused.
+    pub(crate) fn settle(
+        &self,
+        held: Held,
+        claimed: Result<(), Rejection>,
+        intake: &Intake,
+    ) -> Option<VerifiedEnvelope> {
+        let Held { delivery, look } = held;
+        let decided = match look {
+            Some((slot, mut examined, _, before)) => {
+                let started = Instant::now();
+                let now = self.clock.now();
+                let trust = self.identity.trust.current();
+                match claimed.and(now) {
+                    Ok(now) => {
+                        let own = intake.own.chain(self);
+                        examined.recheck(&self.scene(now, &trust), self.skew, &own);
+                    }
+                    Err(rejection) => examined.refuse(rejection),
+                }
+                let now = now.unwrap_or_default();
+                let verdict = self.finish(examined, &intake.guard, now);
+                let spent = before + started.elapsed();
+                verdict.with_cost_ns(nanoseconds(spent)).record(slot)
+            }
+            None => Err(self.unrecorded()),
+        };
+        let expect = Expect::Subscription(intake);
+        self.tell_of(&decided, &delivery, &expect);
+        decided.ok()
+    }
+
+    /// Whether a delivery is a message of somebody, to be decided.
+    fn is_message(&self, delivery: &Delivery) -> bool {
         // The bus speaking for itself: transport errors, neither messages nor attacks.
         if delivery.status.is_some() {
-            return None;
+            return false;
         }
-        if self.is_control(&delivery.subject) {
+        let control = self.is_control(&delivery.subject);
+        if control {
             count(&self.tally.control);
-            return None;
         }
+        !control
+    }
+
+    /// Counts a decision, and tells those who have to know.
+    fn tell_of(
+        &self,
+        decided: &Result<VerifiedEnvelope, Refused>,
+        delivery: &Delivery,
+        expect: &Expect<'_>,
+    ) {
         count(&self.tally.received);
-        let decided = self.decide(&delivery, expect);
-        match &decided {
+        match decided {
             Ok(envelope) => {
                 count(&self.tally.allowed);
                 self.after_accept(envelope, expect);
             }
-            Err(refused) => self.after_refusal(refused, &delivery),
+            Err(refused) => self.after_refusal(refused, delivery),
         }
-        decided.ok()
+    }
+
+    /// The refusal of a message for which the audit has no place.
+    fn unrecorded(&self) -> Refused {
+        // Nothing may happen that is not recorded; what cannot be recorded is only counted.
+        count(&self.tally.unaudited);
+        Refused {
+            rejection: Rejection::AuditUnavailable,
+            requester: None,
+        }
     }
 
     fn decide(
@@ -92,16 +191,22 @@ impl Shared {
         delivery: &Delivery,
         expect: &Expect<'_>,
     ) -> Result<VerifiedEnvelope, Refused> {
-        let silent = |rejection| Refused {
-            rejection,
-            requester: None,
-        };
         let Some(slot) = self.audit.slot() else {
-            // Nothing may happen that is not recorded; what cannot be recorded is only counted.
-            count(&self.tally.unaudited);
-            return Err(silent(Rejection::AuditUnavailable));
+            return Err(self.unrecorded());
         };
         let started = Instant::now();
+        let (examined, now) = self.look(delivery, expect);
+        let guard = match expect {
+            Expect::Subscription(intake) => &intake.guard,
+            Expect::Answer { guard, .. } => *guard,
+        };
+        let verdict = self.finish(examined, guard, now);
+        let spent = nanoseconds(started.elapsed());
+        verdict.with_cost_ns(spent).record(slot)
+    }
+
+    /// The pure checks, and the instant they were made at.
+    fn look(&self, delivery: &Delivery, expect: &Expect<'_>) -> (Examined, Timestamp) {
         let (now, paused) = match self.clock.now() {
             Ok(now) => (now, None),
             Err(rejection) => (Timestamp::default(), Some(rejection)),
@@ -137,14 +242,17 @@ impl Shared {
         if let Some(rejection) = paused {
             examined.refuse(rejection);
         }
+        (examined, now)
+    }
+
+    /// What changes state: the floor, then rate and memory.
+    fn finish(&self, mut examined: Examined, guard: &SharedGuard, now: Timestamp) -> Verdict {
         if let (Some(floor), Some(issued)) = (&self.floor, examined.issued())
             && let Err(rejection) = floor.admit(issued)
         {
             examined.refuse(rejection);
         }
-        let verdict = examined.conclude(&mut lock(guard), &mut lock(&self.rates), now);
-        let spent = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        verdict.with_cost_ns(spent).record(slot)
+        examined.conclude(&mut lock(guard), &mut lock(&self.rates), now)
     }
 
     /// Whether a subject is one of trustmesh's own: such messages never reach handlers.
@@ -191,4 +299,8 @@ impl Shared {
         }
         self.tell(refused);
     }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

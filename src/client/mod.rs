@@ -33,8 +33,10 @@ mod refusals;
 mod request;
 mod serve;
 mod shared;
+mod shared_replay;
 mod standing;
 mod subscriber;
+mod subscription;
 pub(crate) mod task;
 
 use std::sync::Arc;
@@ -54,6 +56,7 @@ pub use self::message::Message;
 pub use self::options::ConnectOptions;
 pub use self::serve::Service;
 pub use self::subscriber::Subscriber;
+pub use self::subscription::Subscription;
 use crate::bus::Bus;
 use crate::bus::FlushError;
 use crate::bus::HeaderMap;
@@ -76,6 +79,7 @@ use crate::proto::identity::AgentId;
 use crate::proto::identity::KeyBytes;
 use crate::proto::rejection::Place;
 use crate::proto::rejection::Rejection;
+use crate::proto::replay::Takers;
 use crate::proto::scope::group_is_valid;
 use crate::proto::subject::SubjectPattern;
 use crate::proto::trust::TrustState;
@@ -84,6 +88,7 @@ use control::Control;
 use guards::ReplayScope;
 use outbound::Letter;
 use shared::Shared;
+use shared_replay::Claimant;
 use standing::Backing;
 use subscriber::Intake;
 
@@ -575,11 +580,12 @@ impl Client {
     /// # }
     /// ```
     pub async fn subscribe<S: ToSubject>(&self, subject: S) -> Result<Subscriber, SubscribeError> {
-        self.open(&subject.to_subject(), None).await
+        self.open(&subject.to_subject(), None, false).await
     }
 
     /// Subscribes as a member of a queue group: each message goes to one member. The members within
-    /// a process share one replay memory (protocol §14.4).
+    /// a process share one replay memory (protocol §14.4); those in several processes do where they
+    /// ask for it, see [`Subscription::shared_replay`].
     ///
     /// # Errors
     ///
@@ -590,7 +596,15 @@ impl Client {
         subject: S,
         queue_group: String,
     ) -> Result<Subscriber, SubscribeError> {
-        self.open(&subject.to_subject(), Some(queue_group)).await
+        self.open(&subject.to_subject(), Some(queue_group), false)
+            .await
+    }
+
+    /// Describes a subscription with options: a queue group, a shared replay memory.
+    ///
+    /// [`Subscription`] has an example.
+    pub fn subscription<S: ToSubject>(&self, subject: S) -> Subscription {
+        Subscription::new(self.clone(), subject.to_subject())
     }
 
     /// Waits until everything published so far has left this process. No server round trip, and
@@ -750,6 +764,7 @@ impl Client {
         &self,
         subject: &BusSubject,
         group: Option<String>,
+        shared_replay: bool,
     ) -> Result<Subscriber, SubscribeError> {
         let shared = &self.shared;
         let invalid = SubscribeErrorKind::InvalidSubject;
@@ -768,6 +783,17 @@ impl Client {
             verify::check_subscribe(credential, &pattern, group.as_deref(), &scene, shared.skew)
                 .map_err(denied)?;
         }
+        let claimant = match shared_replay {
+            true if inbox => {
+                let source = "answers count once as it is";
+                return Err(SubscribeError::with_source(
+                    SubscribeErrorKind::Other,
+                    source,
+                ));
+            }
+            true => Some(self.claimant(&pattern, group.as_deref()).await?),
+            false => None,
+        };
         shared.listen().await;
         let raw = shared.bus.subscribe(subject.clone(), group.clone()).await?;
         let scope = ReplayScope {
@@ -783,6 +809,30 @@ impl Client {
             guard,
             inbox,
         };
-        Ok(Subscriber::new(raw, shared.clone(), intake))
+        Ok(Subscriber::new(raw, shared.clone(), intake, claimant))
+    }
+
+    /// Opens the shared replay memory for a subscription.
+    async fn claimant(
+        &self,
+        pattern: &SubjectPattern,
+        group: Option<&str>,
+    ) -> Result<Claimant, SubscribeError> {
+        let shared = &self.shared;
+        let other = SubscribeErrorKind::Other;
+        let mesh = shared.identity.trust.current().mesh();
+        let opened = shared.shared_replay.open(&shared.control, mesh).await;
+        let token = random::random();
+        Ok(Claimant {
+            memory: shared.shared_replay.clone(),
+            store: opened.map_err(|error| SubscribeError::with_source(other, error))?,
+            pattern: pattern.as_str().to_owned(),
+            takers: match group {
+                Some(group) => Takers::Group(group.to_owned()),
+                None => Takers::Agent(self.key()),
+            },
+            token: token
+                .map_err(|error| SubscribeError::with_source(other, Denied(error.into())))?,
+        })
     }
 }

@@ -151,7 +151,7 @@ impl Services {
     }
 }
 
-fn start<H, F, E>(shared: Arc<Shared>, mut subscriber: Subscriber, handler: H) -> Service
+pub(crate) fn start<H, F, E>(shared: Arc<Shared>, mut subscriber: Subscriber, handler: H) -> Service
 where
     H: Fn(Message) -> F + Send + Sync + 'static,
     F: Future<Output = Result<Bytes, E>> + Send + 'static,

@@ -27,6 +27,7 @@ use super::peers::Peers;
 use super::random::random;
 use super::refusals::Refusals;
 use super::serve::Services;
+use super::shared_replay::SharedReplay;
 use super::standing::CurrentStanding;
 use super::standing::Standing;
 use super::subscriber::Intake;
@@ -69,6 +70,7 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskSet,
     pub(crate) floor: Option<ReplayFloor>,
     pub(crate) guards: Guards,
+    pub(crate) shared_replay: Arc<SharedReplay>,
     pub(crate) refusals: Refusals,
     pub(crate) answering: OnceCell<()>,
     pub(crate) services: Services,
@@ -168,6 +170,7 @@ impl Shared {
             requests: Mutex::default(),
             slots: Arc::default(),
             guards: Guards::new(skew, since),
+            shared_replay: Arc::default(),
             peers: Peers::new(responder),
             refusals: Refusals::start(weak.clone()),
             redials_seen: AtomicU64::new(bus.redials()),

@@ -8,21 +8,30 @@ use std::task::ready;
 
 use futures_util::Stream;
 use futures_util::StreamExt as _;
+use futures_util::stream::FuturesOrdered;
 
 use super::Shared;
 use super::counters::count;
 use super::guards::ReplayScope;
 use super::guards::SharedGuard;
 use super::inbound::Expect;
+use super::inbound::Held;
 use super::message::Message;
+use super::shared_replay::Claimant;
 use super::standing::Backing;
 use crate::bus::BusSubscriber;
 use crate::bus::UnsubscribeError;
 use crate::proto::chain::VerifiedChain;
+use crate::proto::rejection::Rejection;
 use crate::proto::subject::SubjectPattern;
+use crate::proto::verify::VerifiedEnvelope;
 
 /// Refused messages skipped in one poll before other tasks get a turn.
 const REFUSALS_PER_POLL: usize = 32;
+
+/// Messages of a subscription that are claimed at once in the shared replay memory: enough that a
+/// round trip of a millisecond allows tens of thousands a second.
+const CLAIMS_AHEAD: usize = 64;
 
 /// A stream of verified messages, in the order of arrival.
 ///
@@ -37,11 +46,40 @@ pub struct Subscriber {
     raw: Option<BusSubscriber>,
     shared: Arc<Shared>,
     intake: Intake,
+    /// Where messages wait for the shared replay memory, when it is used.
+    ahead: Option<Ahead>,
     /// Messages still to be yielded, when limited by `unsubscribe_after`.
     left: Option<u64>,
     yielded: u64,
     /// Whether yielding a message counts as running its handler.
     pub(crate) counts_runs: bool,
+}
+
+/// Messages on their way through the shared replay memory, in the order of arrival.
+struct Ahead {
+    claimant: Claimant,
+    held: FuturesOrdered<Pin<Box<dyn Future<Output = Settling> + Send>>>,
+    /// Whether the bus's subscription has ended.
+    ended: bool,
+}
+
+/// A message, and whether it was claimed.
+type Settling = (Held, Result<(), Rejection>);
+
+impl Ahead {
+    fn push(&mut self, held: Held) {
+        let claim = held
+            .sighting()
+            .map(|(sighting, now)| self.claimant.claim(sighting, now));
+        self.held.push_back(Box::pin(async move {
+            let claimed = match claim {
+                Some(claim) => claim.await,
+                // It is refused already.
+                None => Ok(()),
+            };
+            (held, claimed)
+        }));
+    }
 }
 
 /// Under which authority and memory messages are taken in.
@@ -55,8 +93,19 @@ pub(crate) struct Intake {
 }
 
 impl Subscriber {
-    pub(crate) fn new(raw: BusSubscriber, shared: Arc<Shared>, intake: Intake) -> Self {
+    pub(crate) fn new(
+        raw: BusSubscriber,
+        shared: Arc<Shared>,
+        intake: Intake,
+        claimant: Option<Claimant>,
+    ) -> Self {
+        let ahead = |claimant| Ahead {
+            claimant,
+            held: FuturesOrdered::new(),
+            ended: false,
+        };
         Self {
+            ahead: claimant.map(ahead),
             raw: Some(raw),
             shared,
             intake,
@@ -113,6 +162,61 @@ impl Subscriber {
     }
 }
 
+impl Subscriber {
+    /// Counts a message that comes out now.
+    fn yielding(&mut self, envelope: VerifiedEnvelope) -> Message {
+        self.yielded += 1;
+        self.left = self.left.map(|left| left.saturating_sub(1));
+        if self.counts_runs {
+            count(&self.shared.tally.handler_runs);
+        }
+        Message::new(envelope, &self.shared)
+    }
+}
+
+impl Ahead {
+    /// Takes messages in until `most` are under way, and gives out the oldest once it is settled.
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        raw: &mut BusSubscriber,
+        shared: &Shared,
+        intake: &Intake,
+        most: usize,
+    ) -> Poll<Option<VerifiedEnvelope>> {
+        let mut turns = REFUSALS_PER_POLL;
+        loop {
+            while !self.ended && self.held.len() < most && turns > 0 {
+                match raw.poll_next_unpin(cx) {
+                    Poll::Ready(Some(delivery)) => {
+                        turns -= 1;
+                        if let Some(held) = shared.hold(delivery, intake) {
+                            self.push(held);
+                        }
+                    }
+                    Poll::Ready(None) => self.ended = true,
+                    Poll::Pending => break,
+                }
+            }
+            match self.held.poll_next_unpin(cx) {
+                Poll::Ready(Some((held, claimed))) => {
+                    if let Some(envelope) = shared.settle(held, claimed, intake) {
+                        return Poll::Ready(Some(envelope));
+                    }
+                }
+                Poll::Ready(None) if self.ended => return Poll::Ready(None),
+                Poll::Ready(None) | Poll::Pending => {
+                    if turns == 0 {
+                        // The bus may have more, and has not been asked to wake this task.
+                        cx.waker().wake_by_ref();
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
 impl Stream for Subscriber {
     type Item = Message;
 
@@ -123,8 +227,16 @@ impl Stream for Subscriber {
             this.raw = None;
         }
         let Some(raw) = &mut this.raw else {
+            this.ahead = None;
             return Poll::Ready(None);
         };
+        if let Some(ahead) = &mut this.ahead {
+            let most = this.left.map_or(CLAIMS_AHEAD, |left| {
+                usize::try_from(left).map_or(CLAIMS_AHEAD, |left| left.min(CLAIMS_AHEAD))
+            });
+            let envelope = ready!(ahead.poll_next(cx, raw, &this.shared, &this.intake, most));
+            return Poll::Ready(envelope.map(|envelope| this.yielding(envelope)));
+        }
         for _ in 0..REFUSALS_PER_POLL {
             let Some(delivery) = ready!(raw.poll_next_unpin(cx)) else {
                 return Poll::Ready(None);
@@ -133,12 +245,7 @@ impl Stream for Subscriber {
             let Some(envelope) = this.shared.receive(delivery, &expect) else {
                 continue;
             };
-            this.yielded += 1;
-            this.left = this.left.map(|left| left.saturating_sub(1));
-            if this.counts_runs {
-                count(&this.shared.tally.handler_runs);
-            }
-            return Poll::Ready(Some(Message::new(envelope, &this.shared)));
+            return Poll::Ready(Some(this.yielding(envelope)));
         }
         cx.waker().wake_by_ref();
         Poll::Pending

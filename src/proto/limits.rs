@@ -109,6 +109,17 @@ pub const HOPS_MAX: u8 = 16;
 /// allows.
 pub const REPLAY_PER_SENDER: usize = 1 << 20;
 
+/// How long a claim in the shared replay memory lives, in seconds (§14.6): the longest lifetime and
+/// the largest skew of two receivers, 140 s, and 40 s for claims that were slow to arrive.
+pub const SHARED_REPLAY_AGE_S: u64 = 180;
+
+/// Claims that one receiver makes for one sender in the time a claim lives (§14.6): 364 messages a
+/// second. One takes about 250 bytes, so sixteen senders at their limit fill a bucket.
+pub const SHARED_REPLAY_PER_SENDER: u64 = 1 << 16;
+
+/// Bytes that the shared replay memory of a mesh may hold (§14.6), about a million claims.
+pub const SHARED_REPLAY_BYTES: u64 = 256 * 1024 * 1024;
+
 /// Replay ids kept per scope over all senders (§14.4), about 300 MB at the worst.
 pub const REPLAY_TOTAL: usize = 1 << 22;
 

@@ -20,6 +20,7 @@
 //! | inbox | `_INBOX.<U-nkey of the identity key>` |
 //! | payload types | `trustmesh/audit` (JSON lines of audit records), `trustmesh/refusal` (constant refusal), `trustmesh/control` (requests to the verifier) |
 //! | join-token text | `tmj1`, then base64url without padding |
+//! | buckets | `TRUSTMESH_REPLAY_<mesh>`, the shared replay memory |
 //! | NATS headers out | none: application headers travel inside the envelope |
 //! | NATS headers in | none are read, except the status of a message by the server itself |
 
@@ -72,6 +73,9 @@ pub const CONSTRAINT_RECIPIENTS: u64 = 2;
 
 /// Default first token of the subjects trustmesh itself uses (protocol §4.4).
 pub const PREFIX: &str = "trustmesh";
+/// Beginning of the name of the bucket with the shared replay memory of a mesh; the mesh in
+/// hexadecimal follows (protocol §14.6).
+pub const REPLAY_BUCKET: &str = "TRUSTMESH_REPLAY_";
 /// Payload type of audit batches (protocol §17.1).
 pub const PAYLOAD_AUDIT: &str = "trustmesh/audit";
 /// Payload type of signed refusals (protocol §15.3).
@@ -152,11 +156,13 @@ pub enum Tag {
     EnrolOffer,
     /// Refusal of an enrolment, signed by the registrar.
     EnrolRefused,
+    /// Key of a claimed message in the shared replay memory; an id only, never signed.
+    ReplayClaim,
 }
 
 impl Tag {
     /// Every tag, for tests that try each against each.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Envelope,
         Self::Batch,
         Self::Content,
@@ -184,6 +190,7 @@ impl Tag {
         Self::EnrolHello,
         Self::EnrolOffer,
         Self::EnrolRefused,
+        Self::ReplayClaim,
     ];
 
     /// The tag's name, 1 to 11 ASCII characters, as in the table of protocol §2.3.
@@ -216,6 +223,7 @@ impl Tag {
             Self::EnrolHello => "enrol-hello",
             Self::EnrolOffer => "enrol-offer",
             Self::EnrolRefused => "enrol-deny",
+            Self::ReplayClaim => "replay-id",
         }
     }
 

@@ -162,6 +162,7 @@ reasons! {
     Replay {
         Seen = 1 "this message id was already accepted from this sender",
         BeforeRestart = 2 "issued before this process could remember",
+        Elsewhere = 3 "another member of the group or an earlier run took the message",
     }
     /// Why an answer answers nothing.
     UnexpectedReply {
@@ -258,6 +259,7 @@ reasons! {
         Handshakes = 4 "too many handshakes",
         Sessions = 5 "too many sessions",
         State = 6 "the replay floor cannot be stored",
+        SharedReplay = 7 "the shared replay memory does not answer",
     }
     /// What went wrong on our side.
     Internal {

@@ -12,12 +12,16 @@ use std::fmt;
 use super::identity::KeyBytes;
 use super::limits::REPLAY_PER_SENDER;
 use super::limits::REPLAY_TOTAL;
+use super::names::Tag;
 use super::rejection::Overloaded;
 use super::rejection::Place;
 use super::rejection::Rejection;
 use super::rejection::Replay;
+use super::signing::ObjectId;
 use super::time::ClockSkew;
 use super::time::Timestamp;
+use super::wire;
+use super::wire::bin;
 
 /// The id of a message: 16 random bytes, chosen by its sender, which never uses one twice (protocol
 /// §14.4).
@@ -45,6 +49,28 @@ pub(crate) struct Sighting {
     pub(crate) mid: MessageId,
     pub(crate) issued: Timestamp,
     pub(crate) ttl_ms: u32,
+}
+
+/// By whom a message is to be taken once in all, for the shared replay memory (protocol §14.6).
+#[derive(Clone, Debug)]
+pub(crate) enum Takers {
+    /// The members of this queue group.
+    Group(String),
+    /// The agent with this key, with all its processes.
+    Agent(KeyBytes),
+}
+
+impl Sighting {
+    /// The id under which takers on a pattern claim the message.
+    pub(crate) fn claim_id(&self, pattern: &str, takers: &Takers) -> ObjectId {
+        let (group, agent) = match takers {
+            Takers::Group(group) => (Some(group.as_str()), None),
+            Takers::Agent(key) => (None, Some(bin(&key.0))),
+        };
+        let (sender, mid) = (bin(&self.sender.0), bin(&self.mid.0));
+        let body = wire::encode(&(sender, mid, pattern, group, agent));
+        Tag::ReplayClaim.digest(&body)
+    }
 }
 
 /// A replay memory that can be asked without changing it.
@@ -342,6 +368,28 @@ mod tests {
         }
         guard.forget_expired(Timestamp::from_millis(13_000));
         assert!(guard.is_empty());
+    }
+
+    #[test]
+    fn everything_that_tells_messages_and_takers_apart_changes_the_claim() {
+        let group = |name: &str| Takers::Group(name.to_owned());
+        let agent = |byte| Takers::Agent(KeyBytes([byte; 32]));
+        let first = sighting(1, 1, 10_000);
+        let ids = [
+            first.claim_id("a.*", &group("g")),
+            sighting(2, 1, 10_000).claim_id("a.*", &group("g")),
+            sighting(1, 2, 10_000).claim_id("a.*", &group("g")),
+            first.claim_id("a.b", &group("g")),
+            first.claim_id("a.*g", &group("")),
+            first.claim_id("a.*", &group("h")),
+            first.claim_id("a.*", &agent(1)),
+            first.claim_id("a.*", &agent(2)),
+        ];
+        let distinct: HashSet<_> = ids.iter().collect();
+        assert_eq!(distinct.len(), ids.len());
+        // What the message says besides does not.
+        let later = sighting(1, 1, 11_000).claim_id("a.*", &group("g"));
+        assert_eq!(later, ids[0]);
     }
 
     #[test]

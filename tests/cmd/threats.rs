@@ -12,6 +12,7 @@ use std::process::Command;
 use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::Duration;
+use std::time::Instant;
 
 use data_encoding::BASE64;
 use data_encoding::HEXLOWER;
@@ -1037,4 +1038,77 @@ fn a_senders_trace_headers_change_no_decision_and_no_record() {
     }
     assert_eq!(shapes.len(), 1, "{shapes:?}");
     assert_eq!((sub.end().0, tail.end().0), (Some(0), Some(0)));
+}
+
+/// FR-5 across processes: of three members of a queue group, each a process of its own, one takes a
+/// message, however often and to whomever it is sent.
+#[test]
+fn three_processes_take_a_replayed_message_once() {
+    let server = block_on(NatsServer::start_jetstream());
+    let place = with_server(&server);
+    let mut members = Vec::new();
+    for agent in ["w1", "w2", "w3"] {
+        place.expect(0, &["agent", "add", agent, "--allow", "sub:demo.>"]);
+        let listen = ["sub", "demo.>", "--queue", "workers", "--shared-replay"];
+        let mut member =
+            Listening::start(place.trustmesh(&[&listen[..], &["--agent", agent]].concat()));
+        member.until("listening");
+        members.push(member);
+    }
+    let save = ["sub", "demo.>", "--agent", "bob", "--save", "frames"];
+    let mut recorder = Listening::start(place.trustmesh(&save));
+    recorder.until("listening");
+    place.expect(0, &["pub", "demo.a", "only-once", "--agent", "alice"]);
+    recorder.until("only-once");
+    let frame = place.join("frames/1.tmsh");
+    let deadline = Instant::now() + PATIENCE;
+    while fs::metadata(&frame).map_or(0, |file| file.len()) == 0 {
+        assert!(Instant::now() < deadline, "nothing is recorded");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop(recorder);
+    let replays = 20;
+    for _ in 0..replays {
+        place.expect(0, &["pub", "demo.a", "--frame", "frames/1.tmsh", "--dev"]);
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let decided = |members: &mut [Listening]| {
+        let mut decided = Vec::new();
+        for member in members {
+            member.seen.extend(member.lines.try_iter());
+            let lines = member.seen.iter();
+            let taken = lines
+                .clone()
+                .filter(|line| line.contains("only-once"))
+                .count();
+            let refused = lines.filter(|line| line.contains("Replay 120")).count();
+            decided.push((taken, refused));
+        }
+        decided
+    };
+    let all = loop {
+        let all = decided(&mut members);
+        if all
+            .iter()
+            .map(|(taken, refused)| taken + refused)
+            .sum::<usize>()
+            > replays
+        {
+            break all;
+        }
+        assert!(Instant::now() < deadline, "{all:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    assert_eq!(
+        all.iter().map(|(taken, _)| taken).sum::<usize>(),
+        1,
+        "{all:?}"
+    );
+    let others = all
+        .iter()
+        .filter(|(taken, refused)| *taken == 0 && *refused > 0);
+    assert!(others.count() > 0, "the members were asked: {all:?}");
+    for member in members {
+        assert_eq!(member.end().0, Some(0));
+    }
 }

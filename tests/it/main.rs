@@ -14,6 +14,7 @@ mod client_grants;
 mod client_hostile_bus;
 mod client_observability;
 mod client_sessions;
+mod client_shared_replay;
 mod handshake;
 mod layering;
 mod served_mesh;

@@ -33,6 +33,7 @@ pub const SUBJECT_MISMATCH_CONTROL: u16 = 905;
 
 pub const REPLAY_SEEN: u16 = 1201;
 pub const REPLAY_BEFORE_RESTART: u16 = 1202;
+pub const REPLAY_ELSEWHERE: u16 = 1203;
 
 pub const UNEXPECTED_REPLY_NO_REQUEST: u16 = 1301;
 pub const UNEXPECTED_REPLY_OTHER_REQUEST: u16 = 1302;
@@ -102,6 +103,7 @@ pub const OVERLOADED_RATES: u16 = 2403;
 pub const OVERLOADED_HANDSHAKES: u16 = 2404;
 pub const OVERLOADED_SESSIONS: u16 = 2405;
 pub const OVERLOADED_STATE: u16 = 2406;
+pub const OVERLOADED_SHARED_REPLAY: u16 = 2407;
 
 pub const INTERNAL_HANDLER: u16 = 2601;
 pub const INTERNAL_RANDOM: u16 = 2602;
@@ -145,6 +147,7 @@ pub const ALL: &[u16] = &[
     SUBJECT_MISMATCH_CONTROL,
     REPLAY_SEEN,
     REPLAY_BEFORE_RESTART,
+    REPLAY_ELSEWHERE,
     UNEXPECTED_REPLY_NO_REQUEST,
     UNEXPECTED_REPLY_OTHER_REQUEST,
     UNEXPECTED_REPLY_NOT_A_REPLY,
@@ -203,6 +206,7 @@ pub const ALL: &[u16] = &[
     OVERLOADED_HANDSHAKES,
     OVERLOADED_SESSIONS,
     OVERLOADED_STATE,
+    OVERLOADED_SHARED_REPLAY,
     INTERNAL_HANDLER,
     INTERNAL_RANDOM,
     TOO_LARGE,
@@ -231,12 +235,14 @@ pub const EXCUSED: &[(u16, &str)] = &[
         STALE_STATE_CLOCK,
         "found by a process that watches its clock",
     ),
+    (REPLAY_ELSEWHERE, "found where a message is claimed"),
     (OVERLOADED_REPLAY_SENDER, "needs a memory that is full"),
     (OVERLOADED_REPLAY_TOTAL, "needs a memory that is full"),
     (OVERLOADED_RATES, "needs a memory that is full"),
     (OVERLOADED_HANDSHAKES, "needs a memory that is full"),
     (OVERLOADED_SESSIONS, "needs a memory that is full"),
     (OVERLOADED_STATE, "needs storage that fails"),
+    (OVERLOADED_SHARED_REPLAY, "made where a message is claimed"),
     (AUDIT_UNAVAILABLE, "made where the audit slot is taken"),
     (INTERNAL_HANDLER, "made where handlers run"),
     (INTERNAL_RANDOM, "made where random numbers are drawn"),

@@ -8,6 +8,7 @@ use trustmesh::Client;
 use trustmesh::Denied;
 use trustmesh::Identity;
 use trustmesh::Message;
+use trustmesh::Subscription;
 use trustmesh::proto::audit::AuditEvent;
 use trustmesh::proto::audit::AuditRecord;
 use trustmesh::proto::audit::DecisionEvent;
@@ -224,6 +225,23 @@ fn event_line(event: &AuditEvent) -> String {
             format!("notice   {}: {}", text::visible(topic), text::visible(text))
         }
         other => text::visible(&format!("{other:?}")),
+    }
+}
+
+/// The subscription that the options of a command describe.
+pub fn subscription(
+    client: &Client,
+    pattern: &str,
+    queue: &Option<String>,
+    shared_replay: bool,
+) -> Subscription {
+    let mut subscription = client.subscription(pattern.to_owned());
+    if let Some(group) = queue {
+        subscription = subscription.queue(group.clone());
+    }
+    match shared_replay {
+        true => subscription.shared_replay(),
+        false => subscription,
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -67,13 +68,45 @@ pub(in crate::bus) struct Bucket {
 #[derive(Clone, Debug, Default)]
 pub struct BucketState {
     revision: u64,
-    entries: BTreeMap<String, Kept>,
+    entries: BTreeMap<String, Entry>,
+    /// What the entries take, keys and all, in bytes.
+    held: u64,
+    /// When which revision of which key was written, oldest first; those replaced or removed since
+    /// as well, until they are as old as an entry gets.
+    written: VecDeque<(Instant, u64, String)>,
 }
 
-#[derive(Clone, Debug)]
-struct Kept {
-    entry: Entry,
-    written: Instant,
+impl BucketState {
+    fn insert(&mut self, key: &str, value: Bytes) -> u64 {
+        self.remove(key);
+        self.revision += 1;
+        let revision = self.revision;
+        self.held += cost(key, &value);
+        let entry = Entry { value, revision };
+        self.entries.insert(key.to_owned(), entry);
+        revision
+    }
+
+    fn remove(&mut self, key: &str) {
+        if let Some(entry) = self.entries.remove(key) {
+            self.held -= cost(key, &entry.value);
+        }
+    }
+
+    /// Removes what was written longer than `age` ago.
+    fn forget(&mut self, age: Duration) {
+        while let Some((written, revision, key)) = self.written.front() {
+            if written.elapsed() < age {
+                break;
+            }
+            let newest = self.entries.get(key);
+            if newest.is_some_and(|entry| entry.revision == *revision) {
+                let key = key.clone();
+                self.remove(&key);
+            }
+            self.written.pop_front();
+        }
+    }
 }
 
 impl Bucket {
@@ -97,14 +130,13 @@ impl Bucket {
     /// Forgets what is too old.
     fn age(&mut self) {
         if let Some(age) = self.made_as.as_ref().and_then(|config| config.max_age) {
-            let entries = &mut self.state.entries;
-            entries.retain(|_, kept| kept.written.elapsed() < age);
+            self.state.forget(age);
         }
     }
 
     fn get(&mut self, key: &str) -> Option<Entry> {
         self.age();
-        self.state.entries.get(key).map(|kept| kept.entry.clone())
+        self.state.entries.get(key).cloned()
     }
 
     fn put(
@@ -114,7 +146,10 @@ impl Bucket {
         value: Bytes,
         expect: Expect,
     ) -> Result<u64, StoreError> {
-        let there = self.get(key).map(|entry| entry.revision);
+        self.age();
+        let replaced = self.state.entries.get(key);
+        let there = replaced.map(|entry| entry.revision);
+        let freed = replaced.map_or(0, |entry| cost(key, &entry.value));
         let met = match expect {
             Expect::Any => true,
             Expect::Absent => there.is_none(),
@@ -123,24 +158,22 @@ impl Bucket {
         if !met {
             return Err(StoreError::Conflict);
         }
-        let others = self.state.entries.iter().filter(|(name, _)| *name != key);
-        let held: u64 = others
-            .map(|(name, kept)| cost(name, &kept.entry.value))
-            .sum();
-        if held.saturating_add(cost(key, &value)) > config.max_bytes {
+        if (self.state.held - freed).saturating_add(cost(key, &value)) > config.max_bytes {
             return Err(StoreError::refused("the bucket is full"));
         }
         Ok(self.write(key, value))
     }
 
     fn write(&mut self, key: &str, value: Bytes) -> u64 {
-        self.state.revision += 1;
-        let revision = self.state.revision;
-        let kept = Kept {
-            entry: Entry { value, revision },
-            written: Instant::now(),
-        };
-        self.state.entries.insert(key.to_owned(), kept);
+        let revision = self.state.insert(key, value);
+        if self
+            .made_as
+            .as_ref()
+            .is_some_and(|config| config.max_age.is_some())
+        {
+            let written = (Instant::now(), revision, key.to_owned());
+            self.state.written.push_back(written);
+        }
         revision
     }
 }
@@ -225,7 +258,7 @@ impl Store for MemoryStore {
         Box::pin(async move {
             check_key(key)?;
             self.call(|bucket| {
-                bucket.state.entries.remove(key);
+                bucket.state.remove(key);
                 Ok(())
             })
             .await
@@ -293,7 +326,10 @@ impl MemoryBus {
 impl MemoryBucket {
     /// Removes every entry. Revisions go on where they were.
     pub fn wipe(&self) {
-        lock(&self.bucket).state.entries.clear();
+        let state = &mut lock(&self.bucket).state;
+        state.entries.clear();
+        state.written.clear();
+        state.held = 0;
     }
 
     /// What the bucket holds now.

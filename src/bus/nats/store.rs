@@ -89,12 +89,14 @@ impl NatsStore {
         config.check()?;
         let store = Self { shared, config };
         let asked = store.stream_config();
-        let has = match store.describe().await? {
-            Some(has) => has,
-            None if !store.config.create => return Err(StoreError::refused("no such bucket")),
-            None => store.create(&asked).await?,
+        let found = async {
+            match store.describe().await? {
+                Some(has) => Ok(has),
+                None if store.config.create => store.create(&asked).await,
+                None => Err(StoreError::refused("no such bucket")),
+            }
         };
-        compare(&asked, &has)?;
+        compare(&asked, &store.within(found).await?)?;
         Ok(Arc::new(store))
     }
 
@@ -173,7 +175,18 @@ impl NatsStore {
         answer(&self.ask(subject, request).await?)
     }
 
-    /// One question and its answer, within the time a call may take.
+    /// All of a call, within the time that it may take.
+    async fn within<T>(
+        &self,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        match tokio::time::timeout(self.config.timeout, call).await {
+            Ok(done) => done,
+            Err(_) => Err(StoreError::Unreachable("no answer in time".to_owned())),
+        }
+    }
+
+    /// One question and its answer. The caller limits the time.
     async fn ask(&self, subject: String, request: Request) -> Result<Bytes, StoreError> {
         let unreachable = |how: String| StoreError::Unreachable(printable(&how));
         let link = self.shared.link();
@@ -181,14 +194,8 @@ impl NatsStore {
         if link.phase != Phase::Live || link.client.connection_state() != State::Connected {
             return Err(unreachable("not connected".to_owned()));
         }
-        // The limit stands around the whole: async_nats's begins when the request is queued.
         let request = request.timeout(None);
-        let asked = link.client.send_request(subject, request);
-        let answered = match tokio::time::timeout(self.config.timeout, asked).await {
-            Ok(answered) => answered,
-            Err(_) => return Err(unreachable("no answer in time".to_owned())),
-        };
-        let message = match answered {
+        let message = match link.client.send_request(subject, request).await {
             Ok(message) => message,
             Err(error) => {
                 let kind = error.kind();
@@ -253,13 +260,68 @@ impl NatsStore {
         }
         Ok(Ok(ack.seq))
     }
+
+    /// See [`Store::put`].
+    async fn replace(&self, key: &str, value: Bytes, expect: Expect) -> Result<u64, StoreError> {
+        let last = match expect {
+            Expect::Any => None,
+            Expect::Absent => Some(0),
+            // No message has this number; to JetStream it would mean absent.
+            Expect::Revision(0) => return Err(StoreError::Conflict),
+            Expect::Revision(revision) => Some(revision),
+        };
+        match self.write(key, value.clone(), last).await? {
+            Ok(revision) => return Ok(revision),
+            Err(error) if !error.is_conflict() => return Err(error.into()),
+            Err(_) if expect != Expect::Absent => return Err(StoreError::Conflict),
+            Err(_) => {}
+        }
+        // Something is there; only a mark of deletion counts as nothing, and is replaced.
+        let mark = match self.last(key).await? {
+            Some(last) if last.deleted => last.entry.revision,
+            _ => return Err(StoreError::Conflict),
+        };
+        match self.write(key, value, Some(mark)).await? {
+            Ok(revision) => Ok(revision),
+            Err(error) if error.is_conflict() => Err(StoreError::Conflict),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// See [`Store::keys`].
+    async fn list(&self, prefix: &str, most: usize) -> Result<Vec<String>, StoreError> {
+        // Filters know whole tokens only.
+        let tokens = prefix.rfind('.').map_or("", |dot| &prefix[..=dot]);
+        let filter = self.subject(&format!("{tokens}>"));
+        let root = self.subject("");
+        let mut keys = Vec::new();
+        let mut offset = 0;
+        while keys.len() < most {
+            let body = json!({ "subjects_filter": filter, "offset": offset });
+            let page = self.api::<Listed>("STREAM.INFO", &body).await??;
+            let subjects = page.state.subjects.unwrap_or_default();
+            offset += subjects.len();
+            let last = subjects.is_empty() || offset >= page.total;
+            let page = subjects.keys().filter_map(|name| name.strip_prefix(&root));
+            // Others may have written keys that these calls cannot name.
+            let page = page.filter(|key| key.starts_with(prefix) && check_key(key).is_ok());
+            keys.extend(page.map(str::to_owned));
+            if last {
+                break;
+            }
+        }
+        keys.sort();
+        keys.dedup();
+        keys.truncate(most);
+        Ok(keys)
+    }
 }
 
 impl Store for NatsStore {
     fn get<'a>(&'a self, key: &'a str) -> BusFuture<'a, Result<Option<Entry>, StoreError>> {
         Box::pin(async move {
             check_key(key)?;
-            let entry = match self.last(key).await? {
+            let entry = match self.within(self.last(key)).await? {
                 Some(last) if !last.deleted => last.entry,
                 _ => return Ok(None),
             };
@@ -277,29 +339,7 @@ impl Store for NatsStore {
         Box::pin(async move {
             check_key(key)?;
             self.config.fits(&value)?;
-            let last = match expect {
-                Expect::Any => None,
-                Expect::Absent => Some(0),
-                // No message has this number; to JetStream it would mean absent.
-                Expect::Revision(0) => return Err(StoreError::Conflict),
-                Expect::Revision(revision) => Some(revision),
-            };
-            match self.write(key, value.clone(), last).await? {
-                Ok(revision) => return Ok(revision),
-                Err(error) if !error.is_conflict() => return Err(error.into()),
-                Err(_) if expect != Expect::Absent => return Err(StoreError::Conflict),
-                Err(_) => {}
-            }
-            // Something is there; only a mark of deletion counts as nothing, and is replaced.
-            let mark = match self.last(key).await? {
-                Some(last) if last.deleted => last.entry.revision,
-                _ => return Err(StoreError::Conflict),
-            };
-            match self.write(key, value, Some(mark)).await? {
-                Ok(revision) => Ok(revision),
-                Err(error) if error.is_conflict() => Err(StoreError::Conflict),
-                Err(error) => Err(error.into()),
-            }
+            self.within(self.replace(key, value, expect)).await
         })
     }
 
@@ -307,7 +347,8 @@ impl Store for NatsStore {
         Box::pin(async move {
             check_key(key)?;
             let body = json!({ "filter": self.subject(key) });
-            match self.api::<Purged>("STREAM.PURGE", &body).await? {
+            let purged = self.api::<Purged>("STREAM.PURGE", &body);
+            match self.within(purged).await? {
                 Ok(Purged { success: true }) => Ok(()),
                 Ok(_) => Err(StoreError::refused("the key is not purged")),
                 Err(error) => Err(error.into()),
@@ -322,29 +363,7 @@ impl Store for NatsStore {
     ) -> BusFuture<'a, Result<Vec<String>, StoreError>> {
         Box::pin(async move {
             check_prefix(prefix)?;
-            // Filters know whole tokens only.
-            let tokens = prefix.rfind('.').map_or("", |dot| &prefix[..=dot]);
-            let filter = self.subject(&format!("{tokens}>"));
-            let root = self.subject("");
-            let mut keys = Vec::new();
-            let mut offset = 0;
-            while keys.len() < most {
-                let body = json!({ "subjects_filter": filter, "offset": offset });
-                let page = self.api::<Listed>("STREAM.INFO", &body).await?;
-                let subjects = page?.state.subjects.unwrap_or_default();
-                if subjects.is_empty() {
-                    break;
-                }
-                offset += subjects.len();
-                let page = subjects.keys().filter_map(|name| name.strip_prefix(&root));
-                // Others may have written keys that these calls cannot name.
-                let page = page.filter(|key| key.starts_with(prefix) && check_key(key).is_ok());
-                keys.extend(page.map(str::to_owned));
-            }
-            keys.sort();
-            keys.dedup();
-            keys.truncate(most);
-            Ok(keys)
+            self.within(self.list(prefix, most)).await
         })
     }
 }
@@ -478,6 +497,8 @@ struct Purged {
 
 #[derive(Deserialize)]
 struct Listed {
+    #[serde(default)]
+    total: usize,
     state: ListedState,
 }
 

@@ -10,10 +10,12 @@ use crate::proto::envelope::Claims;
 use crate::proto::envelope::Content;
 use crate::proto::identity::AgentId;
 use crate::proto::identity::KeyBytes;
+use crate::proto::policy::Permitted;
 use crate::proto::policy::Request;
 use crate::proto::rejection::Internal;
 use crate::proto::rejection::Rejection;
 use crate::proto::replay::Fresh;
+use crate::proto::revocation::NotRevoked;
 use crate::proto::scope::Action;
 use crate::proto::signing::ObjectId;
 use crate::proto::time::ClockSkew;
@@ -139,31 +141,42 @@ impl VerifiedEnvelope {
     ///
     /// Why the message would be refused now.
     pub fn recheck(&self, scene: &Scene<'_>, skew: ClockSkew) -> Result<(), Rejection> {
-        let (trust, now) = (scene.trust, scene.now);
-        trust.check_fresh(now, skew, Purpose::of(self.claims.action))?;
-        self.claims.check_time(now, skew)?;
-        let holders = Holders::look_up(&self.chain, trust, now, skew)?;
-        self.chain.check_validity(now, skew)?;
-        trust
-            .revocations()
-            .check_chain(&self.chain, holders.iter(), now)?;
-        if self.claims.action == Action::Serve {
-            // An answer was permitted on the subject of its request, which it does not name.
-            return Ok(());
-        }
-        let policy = trust.policy();
-        policy.check_lifetimes(&self.chain)?;
-        let request = Request {
-            mid: self.claims.mid,
-            action: self.claims.action,
-            subject: &self.claims.subject,
-            mode: self.claims.mode,
-            age_ms: now.since(self.claims.issued),
-            ttl_ms: self.claims.ttl_ms,
-            depth: self.chain.depth(),
-            score: holders.lowest_score(trust),
-            session: scene.sessions.has(&self.sender_key(), now),
-        };
-        policy.permit(&request).map(drop)
+        still_holds(&self.claims, &self.chain, scene, skew).map(drop)
     }
+}
+
+/// Checks what time and trust state can have changed about a message, and renews the evidence for
+/// it. An answer has no new permission: it was permitted on the subject of its request, which it
+/// does not name.
+pub(super) fn still_holds(
+    claims: &Claims,
+    chain: &VerifiedChain,
+    scene: &Scene<'_>,
+    skew: ClockSkew,
+) -> Result<(NotRevoked, Option<Permitted>), Rejection> {
+    let (trust, now) = (scene.trust, scene.now);
+    trust.check_fresh(now, skew, Purpose::of(claims.action))?;
+    claims.check_time(now, skew)?;
+    let holders = Holders::look_up(chain, trust, now, skew)?;
+    chain.check_validity(now, skew)?;
+    let not_revoked = trust
+        .revocations()
+        .check_chain(chain, holders.iter(), now)?;
+    if claims.action == Action::Serve {
+        return Ok((not_revoked, None));
+    }
+    let policy = trust.policy();
+    policy.check_lifetimes(chain)?;
+    let permitted = policy.permit(&Request {
+        mid: claims.mid,
+        action: claims.action,
+        subject: &claims.subject,
+        mode: claims.mode,
+        age_ms: now.since(claims.issued),
+        ttl_ms: claims.ttl_ms,
+        depth: chain.depth(),
+        score: holders.lowest_score(trust),
+        session: scene.sessions.has(&chain.leaf().holder(), now),
+    })?;
+    Ok((not_revoked, Some(permitted)))
 }

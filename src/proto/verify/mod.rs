@@ -35,6 +35,7 @@ use super::rejection::PolicyDenied;
 use super::rejection::Rejection;
 use super::replay::LookUp;
 use super::replay::ReplayGuard;
+use super::replay::Sighting;
 use super::signing::Authentic;
 use super::signing::ObjectId;
 use super::subject::Subject;
@@ -52,6 +53,7 @@ use self::checks::Failure;
 use self::checks::Found;
 pub(crate) use self::credential::is_for;
 pub(crate) use self::credential::load_chain;
+use self::envelope::still_holds;
 pub(crate) use self::holders::Holders;
 
 pub use self::credential::accept_chain;
@@ -266,8 +268,42 @@ impl Examined {
 
     /// When the message was issued, if it is still to be accepted.
     pub(crate) fn issued(&self) -> Option<Timestamp> {
-        let checked = self.outcome.as_ref().ok()?;
-        Some(checked.sighting.issued)
+        self.sighting().map(|sighting| sighting.issued)
+    }
+
+    /// By what a replay memory knows the message, if it is still to be accepted.
+    pub(crate) fn sighting(&self) -> Option<&Sighting> {
+        self.outcome.as_ref().ok().map(|checked| &checked.sighting)
+    }
+
+    /// Checks again, after a wait, what time and trust state can have changed, the authority of the
+    /// receiver, `own`, included. The decision is then one of this later moment.
+    pub(crate) fn recheck(&mut self, scene: &Scene<'_>, skew: ClockSkew, own: &VerifiedChain) {
+        self.facts.at = scene.now;
+        self.facts.trust = scene.trust.clone();
+        let Ok(checked) = &mut self.outcome else {
+            return;
+        };
+        let claims = checked.authentic.claims();
+        let asker = Requester::of(&checked.authentic, checked.id, checked.sighting.sender);
+        let renewed = still_holds(claims, &checked.chain, scene, skew).and_then(|renewed| {
+            check_receiver(own, &claims.subject, scene, skew)?;
+            Ok(renewed)
+        });
+        match renewed {
+            Ok((not_revoked, permitted)) => {
+                checked.not_revoked = not_revoked;
+                if let Some(permitted) = permitted {
+                    checked.permitted = permitted;
+                }
+            }
+            Err(rejection) => {
+                self.outcome = Err(Failure {
+                    rejection,
+                    requester: asker,
+                });
+            }
+        }
     }
 
     /// Refuses the message for a reason found outside.

@@ -269,6 +269,10 @@ pub(super) const TABLE: &[Advice] = &[
                 2,
                 "after a restart without its memory, a receiver refuses what was sent before",
             ),
+            (
+                3,
+                "by the shared replay memory, another member or an earlier run took it",
+            ),
         ],
     },
     Advice {
@@ -622,6 +626,10 @@ pub(super) const TABLE: &[Advice] = &[
             (
                 6,
                 "the disk is full or read-only: the receiver cannot note how far it came",
+            ),
+            (
+                7,
+                "the store on the bus is away, full, or not to be written by this agent",
             ),
         ],
     },

@@ -38,6 +38,9 @@ pub struct Reply {
     /// As a member of this queue group.
     #[arg(long, value_name = "GROUP")]
     queue: Option<String>,
+    /// Share the replay memory with the group's other processes and with earlier runs; needs JetStream.
+    #[arg(long)]
+    shared_replay: bool,
     /// End after this many requests.
     #[arg(long, value_name = "N")]
     count: Option<u64>,
@@ -68,14 +71,8 @@ async fn answer(args: &Reply, identity: &Identity, client: &Client, output: &Out
             Ok::<_, Infallible>(answer)
         }
     };
-    let service = match &args.queue {
-        Some(group) => {
-            client
-                .queue_serve(args.pattern.clone(), group.clone(), answer)
-                .await
-        }
-        None => client.serve(args.pattern.clone(), answer).await,
-    };
+    let service = traffic::subscription(client, &args.pattern, &args.queue, args.shared_replay);
+    let service = service.serve(answer).await;
     let asked = format!("sub+serve {}", args.pattern);
     let service = service.map_err(|error| traffic::explain(error, asked, identity))?;
     client.flush().await?;

@@ -38,6 +38,9 @@ pub struct Sub {
     /// As a member of this queue group.
     #[arg(long, value_name = "GROUP")]
     queue: Option<String>,
+    /// Share the replay memory with the group's other processes and with earlier runs; needs JetStream.
+    #[arg(long)]
+    shared_replay: bool,
     /// End after this many verified messages.
     #[arg(long, value_name = "N")]
     count: Option<u64>,
@@ -67,14 +70,8 @@ async fn listen(
 ) -> Outcome {
     let mut decisions = client.audit();
     let asked = || format!("sub {}", args.pattern);
-    let messages = match &args.queue {
-        Some(group) => {
-            client
-                .queue_subscribe(args.pattern.clone(), group.clone())
-                .await
-        }
-        None => client.subscribe(args.pattern.clone()).await,
-    };
+    let messages = traffic::subscription(client, &args.pattern, &args.queue, args.shared_replay);
+    let messages = messages.subscribe().await;
     let mut messages = messages.map_err(|e| traffic::explain(e, asked(), identity))?;
     let mut recorder = match &args.save {
         Some(directory) => Some(Recorder::start(setting, &args.pattern, directory).await?),
