@@ -1,6 +1,9 @@
 //! The one place of this ring that calls the verifier. Every inbound path goes through
 //! [`Shared::receive`]: subscriptions, queue groups, services and answers to requests.
 
+use std::cell::Cell;
+use std::panic;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -25,6 +28,7 @@ use crate::proto::verify::Refused;
 use crate::proto::verify::Route;
 use crate::proto::verify::Scene;
 use crate::proto::verify::Sessions;
+use crate::proto::verify::Verdict;
 use crate::proto::verify::VerifiedEnvelope;
 
 /// What is expected where a message arrived.
@@ -103,12 +107,34 @@ impl Shared {
             return Err(silent(Rejection::AuditUnavailable));
         };
         let started = Instant::now();
+        let trust = self.identity.trust.current();
+        let at = Cell::new(Timestamp::default());
+        // What the panic leaves behind is whole: caches and memories are changed by one insertion
+        // each, and only in favour of what was verified.
+        let weigh = AssertUnwindSafe(|| self.weigh(delivery, expect, &trust, &at));
+        let verdict = panic::catch_unwind(weigh).unwrap_or_else(|_| {
+            tracing::error!(subject = %delivery.subject.escape_debug(), "the verifier panicked");
+            Verdict::failed(&delivery.payload, &delivery.subject, at.get(), &trust)
+        });
+        let spent = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        verdict.with_cost_ns(spent).record(slot)
+    }
+
+    /// Decides one message in one trust state, and says `at` which instant. It may panic; whoever
+    /// calls it takes that for a refusal.
+    fn weigh(
+        &self,
+        delivery: &Delivery,
+        expect: &Expect<'_>,
+        trust: &Arc<TrustState>,
+        at: &Cell<Timestamp>,
+    ) -> Verdict {
         let (now, paused) = match self.clock.now() {
             Ok(now) => (now, None),
             Err(rejection) => (Timestamp::default(), Some(rejection)),
         };
-        let trust = self.identity.trust.current();
-        let scene = self.scene(now, &trust);
+        at.set(now);
+        let scene = self.scene(now, trust);
         let pending = self.pending_at(&delivery.subject, expect);
         let (route, guard) = match expect {
             Expect::Subscription(intake) if intake.inbox => {
@@ -142,9 +168,7 @@ impl Shared {
         {
             examined.refuse(rejection);
         }
-        let verdict = examined.conclude(&mut lock(guard), &mut lock(&self.rates), now);
-        let spent = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        verdict.with_cost_ns(spent).record(slot)
+        examined.conclude(&mut lock(guard), &mut lock(&self.rates), now)
     }
 
     /// Whether a subject is one of trustmesh's own: such messages never reach handlers.

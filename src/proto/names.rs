@@ -9,9 +9,10 @@
 //! | envelope modes | 1 one signature; 2 one signature over a batch; 3 reserved for session MACs |
 //! | actions | PUB 1, SUB 2, REQ 4, SERVE 8, 16 reserved, DELEGATE 32 |
 //! | constraints | 1 queue groups, 2 recipient keys |
-//! | envelope extensions | 1 trust epochs, 2 traceparent, 3 hop count (critical) |
+//! | envelope extensions | 1 trust epochs, 2 traceparent, 3 hop count (critical), 4 approval |
 //! | link, certificate, handshake extensions | none |
 //! | trust-root extensions | 1 dev mesh (critical) |
+//! | policy extensions | 1 approval (critical) |
 //! | roles of trust-root keys | 1 root, 2 issuer, 3 registrar, 4 revoker, 5 policy, 6 timestamp, 7 scores |
 //! | trust-file kinds | 1 trust root, 2 registry, 3 policy, 4 revocations, 5 scores |
 //! | rejection codes | class × 100 + reason: [`Rejection`](super::rejection::Rejection) |
@@ -45,6 +46,10 @@ pub const EXT_TRACEPARENT: u16 = 2;
 /// Envelope extension, critical: how often this piece of work has been forwarded, 1 to 16 in one
 /// byte (protocol §12.4).
 pub const EXT_HOPS: u16 = 3;
+/// Envelope extension: an approval of the chain it is sent under (protocol §10.8).
+pub const EXT_APPROVAL: u16 = 4;
+/// Policy extension, critical: the messages that need an approval (protocol §10.7).
+pub const EXT_POLICY_APPROVAL: u16 = 1;
 /// Trust-root extension, critical: a mesh that trusts itself, for development (protocol §9.3).
 pub const EXT_DEV: u16 = 1;
 
@@ -113,11 +118,13 @@ pub enum Tag {
     Confirm,
     /// Hash chain of audit records.
     AuditRecord,
+    /// Approval of a chain, signed by a registrar.
+    Approval,
 }
 
 impl Tag {
     /// Every tag, for tests that try each against each.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Envelope,
         Self::Batch,
         Self::Content,
@@ -136,6 +143,7 @@ impl Tag {
         Self::Proof,
         Self::Confirm,
         Self::AuditRecord,
+        Self::Approval,
     ];
 
     /// The tag's name, 1 to 11 ASCII characters, as in the table of protocol §2.3.
@@ -159,6 +167,7 @@ impl Tag {
             Self::Proof => "hs-proof",
             Self::Confirm => "hs-confirm",
             Self::AuditRecord => "audit-rec",
+            Self::Approval => "approval",
         }
     }
 

@@ -4,6 +4,7 @@
 //! the limits of **every** allow rule that matches. The order of rules therefore never matters: a
 //! broad rule and a narrow one both bind.
 
+mod needs;
 mod rates;
 mod source;
 
@@ -41,6 +42,7 @@ use super::wire::Reader;
 use super::wire::bin;
 use super::wire::encode_into;
 
+pub use self::needs::NeedsApproval;
 pub use self::rates::RateLimiter;
 pub use self::source::InvalidPolicy;
 use self::source::Source;
@@ -51,7 +53,7 @@ const RULE_NAME_MAX: usize = 64;
 /// Bits of the envelope modes that can be allowed: bit `m − 1` for mode `m`, modes 1 to 3.
 const MODES_ALL: u8 = 0b111;
 
-/// A policy: ceilings, lists and rules (protocol §10.1). The default has no rule and denies
+/// A policy: ceilings, lists, rules and what needs an approval (protocol §10.1). The default has no rule and denies
 /// everything.
 ///
 /// Holding one tells you that its names are unique, at most [`RULES_MAX`] rules are in it, and
@@ -62,6 +64,8 @@ pub struct Policy {
     blocked: Agents,
     allowed: Option<Agents>,
     rules: Vec<Rule>,
+    /// Ascending by pattern, which no two share.
+    approval: Vec<NeedsApproval>,
 }
 
 /// Longest lifetimes, in milliseconds (protocol §10.1, §10.3).
@@ -149,6 +153,7 @@ impl Policy {
     /// | `blocked` | `{ "agents": [id…], "keys": [hexadecimal…] }`, nobody by default |
     /// | `allowed` | the same form; everybody when absent |
     /// | `rules` | at most 256 rules, required |
+    /// | `approval` | at most 64 of `{ "subjects": pattern, "actions": ["pub", "req", "serve"] }`: [`NeedsApproval`]; none by default |
     ///
     /// A rule has the members `name` (1 to 64 bytes, unique), `effect` (`allow` or `deny`),
     /// `actions` (names, at least one) and `subjects` (a pattern). An allow rule may also have
@@ -173,7 +178,8 @@ impl Policy {
     /// [`Subjects`](InvalidPolicy::Subjects), [`Agent`](InvalidPolicy::Agent),
     /// [`Name`](InvalidPolicy::Name) for one that is unusable or given twice,
     /// [`LimitedDeny`](InvalidPolicy::LimitedDeny), [`Range`](InvalidPolicy::Range),
-    /// [`Ceiling`](InvalidPolicy::Ceiling) and [`TooMany`](InvalidPolicy::TooMany).
+    /// [`Ceiling`](InvalidPolicy::Ceiling), [`Approval`](InvalidPolicy::Approval) and
+    /// [`TooMany`](InvalidPolicy::TooMany).
     pub fn from_json(text: &str) -> Result<Self, InvalidPolicy> {
         let source: Source =
             serde_json::from_str(text).map_err(|e| InvalidPolicy::Form(e.to_string()))?;
@@ -198,6 +204,17 @@ impl Policy {
     /// The only agents that are not stopped, when there is such a list.
     pub fn allowed(&self) -> Option<&Agents> {
         self.allowed.as_ref()
+    }
+
+    /// The messages that need an approval of their chain, in the order of their patterns.
+    pub fn approval(&self) -> &[NeedsApproval] {
+        &self.approval
+    }
+
+    /// The entry that makes a message of this action on this subject need an approval of its chain.
+    pub fn asks_for_approval(&self, action: Action, subject: &Subject) -> Option<&NeedsApproval> {
+        let mut needs = self.approval.iter();
+        needs.find(|need| need.matches(action, subject))
     }
 
     /// Checks an agent against the block and allow lists.
@@ -265,11 +282,15 @@ impl Policy {
                 permitted.rates.push(index);
             }
         }
-        if allowed {
-            Ok(permitted)
-        } else {
-            denied(PolicyDenied::NoRule)
+        if !allowed {
+            return denied(PolicyDenied::NoRule);
         }
+        // Last, since it may cost a signature.
+        let asks = self.asks_for_approval(request.action, request.subject);
+        if asks.is_some() && !request.approval.holds() {
+            return denied(PolicyDenied::NotApproved);
+        }
+        Ok(permitted)
     }
 
     /// Whether a rule permits messages of this action on this subject only within a session.
@@ -304,6 +325,7 @@ impl Policy {
         }
     }
 
+    /// Writes the content of a policy file and its extensions.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         let ttl = (
             self.ttl.envelope_ms,
@@ -317,8 +339,10 @@ impl Policy {
             None => encode_into(out, &()),
         }
         encode_into(out, &self.rules.iter().map(Rule::wire).collect::<Vec<_>>());
+        needs::write(self, out);
     }
 
+    /// Reads the content of a policy file and its extensions.
     pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self, Rejection> {
         r.array_of(3)?;
         let ttl = Ceilings {
@@ -338,12 +362,15 @@ impl Policy {
         if !rules.iter().all(|rule| names.insert(rule.name.as_str())) {
             return Err(r.fault(Malformed::Duplicate));
         }
-        Ok(Self {
+        let mut policy = Self {
             ttl,
             blocked,
             allowed,
             rules,
-        })
+            approval: Vec::new(),
+        };
+        needs::read(&mut policy, r)?;
+        Ok(policy)
     }
 }
 
@@ -576,8 +603,25 @@ impl RuleLimits {
     }
 }
 
+/// What there is of an approval where policy may ask for one.
+#[derive(Clone, Copy)]
+pub(crate) enum Approvals<'a> {
+    /// Asked only where policy needs it, since the answer may cost a signature.
+    Ask(&'a dyn Fn() -> bool),
+    /// The approval is looked for when the message is made.
+    Later,
+}
+
+impl Approvals<'_> {
+    fn holds(self) -> bool {
+        match self {
+            Self::Ask(ask) => ask(),
+            Self::Later => true,
+        }
+    }
+}
+
 /// What policy is asked about one message.
-#[derive(Debug)]
 pub(crate) struct Request<'a> {
     pub(crate) mid: super::replay::MessageId,
     pub(crate) action: Action,
@@ -588,6 +632,7 @@ pub(crate) struct Request<'a> {
     pub(crate) depth: u8,
     pub(crate) score: Option<u16>,
     pub(crate) session: bool,
+    pub(crate) approval: Approvals<'a>,
 }
 
 /// Evidence that policy permits one message, apart from the rates of the rules it names (protocol

@@ -528,7 +528,8 @@ fn read_body<T>(
         validity: read_validity(&mut r)?,
     };
     let content = read(&mut r)?;
-    if r.array()? != 0 {
+    // A policy reads its own extensions.
+    if kind != FileKind::Policy && r.array()? != 0 {
         return Err(r.fault(Malformed::Extension));
     }
     r.finish()?;
@@ -620,7 +621,9 @@ impl FileDraft<'_> {
                 wire::encode_into(&mut body, &list);
             }
         }
-        body.push(0x90);
+        if kind != FileKind::Policy {
+            body.push(0x90);
+        }
         sign_file(kind, &body, signers)
     }
 }

@@ -1,15 +1,19 @@
 //! The verified message.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::Holders;
 use super::Scene;
 use super::checks::Checked;
+use crate::proto::approval::Approval;
 use crate::proto::chain::VerifiedChain;
 use crate::proto::envelope::Claims;
 use crate::proto::envelope::Content;
 use crate::proto::identity::AgentId;
 use crate::proto::identity::KeyBytes;
+use crate::proto::policy::Approvals;
 use crate::proto::policy::Request;
 use crate::proto::rejection::Internal;
 use crate::proto::rejection::Rejection;
@@ -26,7 +30,7 @@ use crate::proto::time::ClockSkew;
 /// - an issuer of the mesh granted, and every holder in between handed on, authority that covers
 ///   this action on this subject, at every link;
 /// - no link, key or holder was revoked, blocked, unknown or expired;
-/// - policy permitted it;
+/// - policy permitted it, and a registrar had approved the chain where policy asks for that;
 /// - this receiver had not accepted it before;
 /// - and an audit event says so.
 ///
@@ -56,6 +60,7 @@ pub struct VerifiedEnvelope {
     id: ObjectId,
     sender: AgentId,
     chain: VerifiedChain,
+    approval: Option<Arc<Approval>>,
     content: Content,
 }
 
@@ -71,6 +76,7 @@ impl VerifiedEnvelope {
             authentic,
             content,
             permitted,
+            approval,
             ..
         } = checked;
         let claims = authentic.claims().clone();
@@ -88,6 +94,7 @@ impl VerifiedEnvelope {
             id,
             sender,
             chain,
+            approval,
             content,
         })
     }
@@ -115,6 +122,11 @@ impl VerifiedEnvelope {
     /// The chain the message was sent under.
     pub fn chain(&self) -> &VerifiedChain {
         &self.chain
+    }
+
+    /// The approval of the chain that policy asked for; `None` where it asked for none.
+    pub fn approval(&self) -> Option<&Approval> {
+        self.approval.as_deref()
     }
 
     /// The payload, a slice of the received buffer.
@@ -152,6 +164,7 @@ impl VerifiedEnvelope {
         }
         let policy = trust.policy();
         policy.check_lifetimes(&self.chain)?;
+        let approved = || self.is_approved(scene, skew);
         let request = Request {
             mid: self.claims.mid,
             action: self.claims.action,
@@ -162,7 +175,25 @@ impl VerifiedEnvelope {
             depth: self.chain.depth(),
             score: holders.lowest_score(trust),
             session: scene.sessions.has(&self.sender_key(), now),
+            approval: Approvals::Ask(&approved),
         };
         policy.permit(&request).map(drop)
+    }
+
+    /// Whether the chain is approved now. What came with the message is opened where policy did
+    /// not ask for it before.
+    fn is_approved(&self, scene: &Scene<'_>, skew: ClockSkew) -> bool {
+        let counts = |approval: &Approval| {
+            approval
+                .check(&self.chain, scene.trust, scene.now, skew)
+                .is_ok()
+        };
+        match (&self.approval, &self.claims.extensions.approval) {
+            (Some(approval), _) => counts(approval),
+            (None, Some(bytes)) => {
+                Approval::open(bytes, scene.trust).is_ok_and(|approval| counts(&approval))
+            }
+            (None, None) => false,
+        }
     }
 }
