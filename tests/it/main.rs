@@ -4,6 +4,7 @@ mod authority;
 mod bus_conformance;
 mod bus_faults;
 mod bus_supervision;
+mod client_approvals;
 mod client_audit;
 mod client_batches;
 mod client_conformance;
