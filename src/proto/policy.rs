@@ -6,10 +6,10 @@
 
 mod needs;
 mod rates;
+mod rule;
 mod source;
 
 use std::collections::HashSet;
-use std::fmt;
 
 use serde::Deserialize;
 
@@ -21,11 +21,8 @@ use super::limits::DELEGATION_TTL_MS;
 use super::limits::LIFETIME_MAX_MS;
 use super::limits::ROOT_GRANT_TTL_MS;
 use super::limits::RULES_MAX;
-use super::limits::SUBJECT_MAX;
 use super::limits::TTL_MAX_MS;
-use super::names::MODE_SINGLE;
 use super::rejection::Blocked;
-use super::rejection::DepthExceeded;
 use super::rejection::Malformed;
 use super::rejection::Place;
 use super::rejection::PolicyDenied;
@@ -34,8 +31,6 @@ use super::rejection::ScopeExceeded;
 use super::revocation::read_agent;
 use super::revocation::read_set;
 use super::scope::Action;
-use super::scope::Actions;
-use super::scope::checked_text;
 use super::subject::Subject;
 use super::subject::SubjectPattern;
 use super::wire::Reader;
@@ -44,14 +39,11 @@ use super::wire::encode_into;
 
 pub use self::needs::NeedsApproval;
 pub use self::rates::RateLimiter;
+pub use self::rule::Effect;
+pub use self::rule::Rate;
+pub use self::rule::Rule;
 pub use self::source::InvalidPolicy;
 use self::source::Source;
-
-/// Longest rule name in bytes; it stands in audit events.
-const RULE_NAME_MAX: usize = 64;
-
-/// Bits of the envelope modes that can be allowed: bit `m − 1` for mode `m`, modes 1 to 3.
-const MODES_ALL: u8 = 0b111;
 
 /// A policy: ceilings, lists, rules and what needs an approval (protocol §10.1). The default has no rule and denies
 /// everything.
@@ -97,51 +89,6 @@ impl Default for Ceilings {
 pub struct Agents {
     ids: HashSet<AgentId>,
     keys: HashSet<KeyBytes>,
-}
-
-/// What a rule does to the messages it matches (protocol §10.2).
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "snake_case")]
-pub enum Effect {
-    /// Allows, within the rule's limits.
-    Allow,
-    /// Denies, whatever other rules say.
-    Deny,
-}
-
-/// `count` messages per `per_ms` milliseconds in the long run, as a token bucket (protocol §10.5).
-///
-/// The bucket begins full and earns evenly, so that a burst of `count` may come at once and up to
-/// twice that within `per_ms`. Each link of a chain has its own.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
-#[serde(deny_unknown_fields)]
-pub struct Rate {
-    /// Messages, at least 1.
-    pub count: u32,
-    /// Milliseconds, at least 1.
-    pub per_ms: u32,
-}
-
-/// A rule for some actions on some subjects (protocol §10.2). It prints as its effect, its
-/// capability and its limits.
-#[derive(Clone, Debug)]
-pub struct Rule {
-    name: String,
-    effect: Effect,
-    actions: Actions,
-    subjects: SubjectPattern,
-    limits: RuleLimits,
-}
-
-/// The limits of an allow rule.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct RuleLimits {
-    max_age_ms: Option<u32>,
-    max_depth: Option<u8>,
-    rate: Option<Rate>,
-    min_score: Option<u16>,
-    session: bool,
-    modes: u8,
 }
 
 impl Policy {
@@ -397,8 +344,13 @@ impl Agents {
         self.keys.iter()
     }
 
+    /// Whether an agent is in it, by id or by key.
+    pub fn contains(&self, id: &AgentId, key: &KeyBytes) -> bool {
+        self.ids.contains(id) || self.keys.contains(key)
+    }
+
     fn has(&self, who: &Certificate) -> bool {
-        self.ids.contains(who.agent()) || self.keys.contains(&who.claims().key)
+        self.contains(who.agent(), &who.claims().key)
     }
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -418,188 +370,6 @@ impl Agents {
             ids: read_set(r, read_agent)?,
             keys: read_set(r, Reader::key)?,
         })
-    }
-}
-
-impl Rule {
-    /// The rule's name, unique in its policy: 1 to 64 bytes.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Whether it allows or denies.
-    pub fn effect(&self) -> Effect {
-        self.effect
-    }
-
-    /// The actions it is about, at least one.
-    pub fn actions(&self) -> Actions {
-        self.actions
-    }
-
-    /// The subjects it is about.
-    pub fn subjects(&self) -> &SubjectPattern {
-        &self.subjects
-    }
-
-    /// Whether it has a say in a message of this action on this subject (protocol §10.2). A rule on
-    /// `>` has none where the first token begins with `$` or `_`.
-    pub fn matches(&self, action: Action, subject: &Subject) -> bool {
-        self.actions.has(action) && self.subjects.matches(subject)
-    }
-
-    fn wire(&self) -> impl serde::Serialize + '_ {
-        let limits = &self.limits;
-        (
-            self.name.as_str(),
-            u8::from(self.effect == Effect::Allow),
-            self.actions.bits(),
-            self.subjects.as_str(),
-            limits.max_age_ms,
-            limits.max_depth,
-            limits.rate.map(|rate| (rate.count, rate.per_ms)),
-            limits.min_score,
-            limits.session,
-            limits.modes,
-        )
-    }
-
-    fn read(r: &mut Reader<'_>) -> Result<Self, Rejection> {
-        r.array_of(10)?;
-        let name = checked_text(&r.text(RULE_NAME_MAX)?).to_owned();
-        let effect = match r.uint()? {
-            0 => Effect::Deny,
-            1 => Effect::Allow,
-            _ => return Err(r.fault(Malformed::OutOfRange)),
-        };
-        let bits = r.number_of()?;
-        let actions = Actions::from_bits(bits).ok_or_else(|| r.fault(Malformed::OutOfRange))?;
-        let subjects = SubjectPattern::from_bytes(r.text(SUBJECT_MAX)?)
-            .map_err(|_| r.fault(Malformed::BadSubject))?;
-        let limits = RuleLimits {
-            max_age_ms: r.optional(Reader::number_of)?,
-            max_depth: r.optional(Reader::number_of)?,
-            rate: r.optional(|r| {
-                r.array_of(2)?;
-                Ok(Rate {
-                    count: r.number_of()?,
-                    per_ms: r.number_of()?,
-                })
-            })?,
-            min_score: r.optional(Reader::number_of)?,
-            session: r.boolean()?,
-            modes: r.number_of()?,
-        };
-        let rule = Self {
-            name,
-            effect,
-            actions,
-            subjects,
-            limits,
-        };
-        rule.check().map_err(|_| r.fault(Malformed::OutOfRange))?;
-        Ok(rule)
-    }
-
-    fn check(&self) -> Result<(), InvalidPolicy> {
-        let rule = || self.name.clone();
-        if self.name.is_empty() || self.name.len() > RULE_NAME_MAX {
-            return Err(InvalidPolicy::Name(rule()));
-        }
-        let limits = &self.limits;
-        if self.effect == Effect::Deny && *limits != RuleLimits::NONE {
-            return Err(InvalidPolicy::LimitedDeny(rule()));
-        }
-        let sound = limits.min_score.is_none_or(|score| score <= 1000)
-            && limits
-                .rate
-                .is_none_or(|rate| rate.count > 0 && rate.per_ms > 0)
-            && limits.modes != 0
-            && limits.modes & !MODES_ALL == 0;
-        if sound {
-            Ok(())
-        } else {
-            Err(InvalidPolicy::Range(rule()))
-        }
-    }
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let effect = match self.effect {
-            Effect::Allow => "allow",
-            Effect::Deny => "deny",
-        };
-        write!(f, "{effect} {}:{}", self.actions, self.subjects)?;
-        let limits = &self.limits;
-        if let Some(most) = limits.max_age_ms {
-            write!(f, ", at most {most} ms old")?;
-        }
-        if let Some(most) = limits.max_depth {
-            write!(f, ", at most {most} delegations")?;
-        }
-        if let Some(rate) = limits.rate {
-            write!(f, ", at most {} in {} ms", rate.count, rate.per_ms)?;
-        }
-        if let Some(least) = limits.min_score {
-            write!(f, ", score {least} or more")?;
-        }
-        if limits.session {
-            f.write_str(", with a session")?;
-        }
-        if limits.modes != MODES_ALL {
-            let modes: Vec<_> = (1..=3)
-                .filter(|mode| limits.modes & 1 << (mode - 1) != 0)
-                .map(|mode: u8| mode.to_string())
-                .collect();
-            write!(f, ", mode {}", modes.join(" or "))?;
-        }
-        Ok(())
-    }
-}
-
-impl RuleLimits {
-    const NONE: Self = Self {
-        max_age_ms: None,
-        max_depth: None,
-        rate: None,
-        min_score: None,
-        session: false,
-        modes: MODES_ALL,
-    };
-
-    fn allows_mode(&self, mode: u8) -> bool {
-        self.modes & (1 << (mode - MODE_SINGLE)) != 0
-    }
-
-    fn check(&self, request: &Request<'_>) -> Result<(), Rejection> {
-        if !self.allows_mode(request.mode) {
-            return denied(PolicyDenied::Mode);
-        }
-        if self
-            .max_age_ms
-            .is_some_and(|most| request.age_ms > u64::from(most))
-        {
-            return denied(PolicyDenied::TooOld);
-        }
-        if self.max_depth.is_some_and(|most| request.depth > most) {
-            let place = Place::Chain;
-            return Err(Rejection::DepthExceeded {
-                place,
-                reason: DepthExceeded::Policy,
-            });
-        }
-        if let Some(required) = self.min_score {
-            // No score is the lowest score: missing state is never permission.
-            let score = request.score.unwrap_or(0);
-            if score < required {
-                return Err(Rejection::TrustTooLow { score, required });
-            }
-        }
-        if self.session && !request.session {
-            return denied(PolicyDenied::NoSession);
-        }
-        Ok(())
     }
 }
 
