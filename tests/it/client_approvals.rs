@@ -18,7 +18,6 @@ use trustmesh::proto::time::Timestamp;
 use trustmesh::services::authority::Authority;
 use trustmesh::services::authority::AuthorityError;
 
-use super::support::mesh::Held;
 use super::support::mesh::Mesh;
 use super::support::mesh::consume;
 use super::support::mesh::decisions;
@@ -118,31 +117,6 @@ async fn an_approval_ends_with_its_time_and_with_its_policy() {
     assert_eq!(code(&alice, "payments.new").await, 2008);
     approve(&mesh, &alice);
     alice.publish("payments.new", "3".into()).await.unwrap();
-}
-
-/// A handler that has not begun is judged by the policy that holds when it would.
-#[tokio::test]
-async fn a_policy_that_comes_to_ask_for_approvals_withdraws_what_waits() {
-    let mut mesh = mesh();
-    let alice = mesh.join("alice", &["req:>"]).await;
-    let bob = mesh.join("bob", &["sub+serve:>"]).await;
-    let held = Held::serve(&bob, "notes.>").await;
-    let inbox = || alice.new_inbox();
-    let first = alice.publish_with_reply("notes.a", inbox(), "1".into());
-    first.await.unwrap();
-    held.begun(1).await;
-    let needs = r#"{ "subjects": "notes.>", "actions": ["req"] }"#;
-    // What was accepted before is withdrawn if it has not begun, and nothing new is sent.
-    mesh.authority.set_policy(asking(needs)).unwrap();
-    let sent = alice
-        .publish_with_reply("notes.b", inbox(), "2".into())
-        .await;
-    assert_eq!(denied(&sent.unwrap_err()).code(), 2008);
-    approve(&mesh, &alice);
-    let third = alice.publish_with_reply("notes.c", inbox(), "3".into());
-    third.await.unwrap();
-    held.release(2);
-    assert_eq!(held.begun(2).await[1].payload, "3");
 }
 
 #[tokio::test]

@@ -163,7 +163,7 @@ fn policy(sheet: Sheet, policy: &Policy) -> Sheet {
 fn needs(policy: &Policy) -> Option<Cell> {
     let needs = policy.approval().iter().map(ToString::to_string);
     let needs: Vec<String> = needs.collect();
-    (!needs.is_empty()).then(|| Cell::List(needs))
+    (!needs.is_empty()).then_some(Cell::List(needs))
 }
 
 fn agents(agents: &Agents) -> Cell {

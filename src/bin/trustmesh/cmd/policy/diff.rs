@@ -25,8 +25,8 @@ const DIFFERENT: u8 = 1;
 /// Compare two policy files: rules, ceilings, lists and what needs an approval.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "The order of rules and how the files are written make no difference. Exit code 0 when both say the
-same, 1 when they differ.
+    after_help = "The order of rules and how the files are written make no difference. Exit code \
+    0 when both say the same, 1 when they differ.
 
 Examples:
   trustmesh policy diff old.json new.json
@@ -38,6 +38,9 @@ pub struct Diff {
     /// The other file, JSON.
     new: PathBuf,
 }
+
+/// What a policy says of one kind, by name.
+type Entries = BTreeMap<String, String>;
 
 /// One thing that one policy says and the other does not.
 #[derive(Debug, Serialize)]
@@ -83,7 +86,7 @@ impl Difference {
 }
 
 fn differences(old: &Policy, new: &Policy) -> Vec<Difference> {
-    let kinds: [(&str, fn(&Policy) -> BTreeMap<String, String>); 5] = [
+    let kinds: [(&str, fn(&Policy) -> Entries); 5] = [
         ("ceiling", ceilings),
         ("blocked", |policy| listed(policy.blocked())),
         ("allowed", |policy| allowed(policy.allowed())),
@@ -115,7 +118,7 @@ fn differences(old: &Policy, new: &Policy) -> Vec<Difference> {
     out
 }
 
-fn ceilings(policy: &Policy) -> BTreeMap<String, String> {
+fn ceilings(policy: &Policy) -> Entries {
     let ttl = policy.ttl();
     let entries = [
         ("envelope_ms", u64::from(ttl.envelope_ms)),
@@ -126,14 +129,14 @@ fn ceilings(policy: &Policy) -> BTreeMap<String, String> {
     entries.into_iter().collect()
 }
 
-fn listed(agents: &Agents) -> BTreeMap<String, String> {
+fn listed(agents: &Agents) -> Entries {
     let ids = agents.ids().map(|id| (id.to_string(), "agent".to_owned()));
     let keys = agents.keys().map(|key| (key.to_string(), "key".to_owned()));
     ids.chain(keys).collect()
 }
 
 /// Whether there is an allow list at all is the greater difference: an empty one stops everybody.
-fn allowed(agents: Option<&Agents>) -> BTreeMap<String, String> {
+fn allowed(agents: Option<&Agents>) -> Entries {
     let mut entries = agents.map(listed).unwrap_or_default();
     let whom = match agents {
         None => "everybody",
@@ -143,14 +146,14 @@ fn allowed(agents: Option<&Agents>) -> BTreeMap<String, String> {
     entries
 }
 
-fn rules(policy: &Policy) -> BTreeMap<String, String> {
+fn rules(policy: &Policy) -> Entries {
     let rules = policy.rules().iter();
     rules
         .map(|rule| (rule.name().to_owned(), rule.to_string()))
         .collect()
 }
 
-fn approval(policy: &Policy) -> BTreeMap<String, String> {
+fn approval(policy: &Policy) -> Entries {
     let needs = policy.approval().iter();
     needs
         .map(|need| (need.subjects().to_string(), need.actions().to_string()))

@@ -216,7 +216,9 @@ fn unknown_limit(rule: &Rule, kept: &[Rule]) -> Option<&'static str> {
     if rule.needs_session() && !by(&Rule::needs_session) {
         return Some("whether there was a session");
     }
-    if rule.rate().is_some() && !by(&|old| old.name() == rule.name() && old.rate() == rule.rate()) {
+    // The same messages debit it, then.
+    let same = |old: &Rule| old.name() == rule.name() && old.to_string() == rule.to_string();
+    if rule.rate().is_some() && !by(&same) {
         return Some("the rate");
     }
     // The modes that are spoken: 1 and 2.
@@ -244,4 +246,148 @@ fn unknown_lifetime(new: &Policy, old: Option<&Policy>) -> Option<&'static str> 
         return Some("how long the links live");
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(more: &str, needs: &str) -> Policy {
+        let text = format!(
+            r#"{{ "rules": [ {{ "name": "all", "effect": "allow",
+                "actions": ["pub", "sub", "req", "serve"], "subjects": ">"{more} }} ],
+              "approval": [{needs}] }}"#
+        );
+        Policy::from_json(&text).unwrap()
+    }
+
+    fn allowed(action: &str) -> DecisionEvent {
+        let text = format!(
+            r#"{{"verdict":"allow","subject":"a.b","action":"{action}","claimed":false,
+                "chain":[{{"link":"00","holder":"alice","key":"{}","scope":[],"until":1,
+                "remaining":0}}],"len":1,"registry":1,"revocations":1,"policy":1}}"#,
+            "00".repeat(32)
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn refused(code: u16, claimed: bool) -> DecisionEvent {
+        DecisionEvent {
+            verdict: Word::Deny,
+            code: Some(code),
+            claimed,
+            ..allowed("pub")
+        }
+    }
+
+    /// Each limit that is not recorded is unknown, unless the old policy had one as strict.
+    #[test]
+    fn what_the_record_does_not_hold_is_named_unless_it_was_asked_for_before() {
+        let none = policy("", "");
+        for (more, stricter, fact) in [
+            (
+                r#", "max_age_ms": 9"#,
+                r#", "max_age_ms": 8"#,
+                "the age of the message",
+            ),
+            (
+                r#", "min_score": 5"#,
+                r#", "min_score": 6"#,
+                "the score of the sender",
+            ),
+            (
+                r#", "session": true"#,
+                r#", "session": true"#,
+                "whether there was a session",
+            ),
+            (
+                r#", "modes": [1]"#,
+                r#", "modes": [1, 3]"#,
+                "the envelope mode",
+            ),
+            (
+                r#", "rate": { "count": 1, "per_ms": 2 }"#,
+                r#", "rate": { "count": 1, "per_ms": 2 }"#,
+                "the rate",
+            ),
+        ] {
+            let new = policy(more, "");
+            let told = |old| fate(&allowed("pub"), &new, old);
+            assert_eq!(told(Some(&none)), Fate::CannotTell(fact), "{more}");
+            assert_eq!(told(Some(&policy(stricter, ""))), Fate::Same, "{more}");
+        }
+        let looser = policy(r#", "max_age_ms": 10"#, "");
+        let new = policy(r#", "max_age_ms": 9"#, "");
+        let told = fate(&allowed("pub"), &new, Some(&looser));
+        assert_eq!(told, Fate::CannotTell("the age of the message"));
+        let asking = policy("", r#"{ "subjects": "a.>", "actions": ["pub"] }"#);
+        let told = |old| fate(&allowed("pub"), &asking, Some(old));
+        assert_eq!(told(&none), Fate::CannotTell("an approval"));
+        assert_eq!(told(&asking), Fate::Same);
+        // Without the old policy not even the ceilings of the new one are known to have been kept.
+        let told = fate(&allowed("pub"), &none, None);
+        assert_eq!(told, Fate::CannotTell("how long the links live"));
+    }
+
+    #[test]
+    fn answers_are_told_only_where_nothing_about_answers_changed() {
+        let (old, new) = (policy("", ""), policy(r#", "max_depth": 4"#, ""));
+        assert_eq!(fate(&allowed("serve"), &old, Some(&old)), Fate::Same);
+        let told = fate(&allowed("serve"), &new, Some(&old));
+        assert!(matches!(told, Fate::CannotTell(_)), "{told:?}");
+    }
+
+    #[test]
+    fn a_refusal_that_was_not_of_policy_stays() {
+        let new = policy("", "");
+        for code in [108, 401, 1101, 1201, 1501, 1801, 2301] {
+            assert_eq!(
+                fate(&refused(code, false), &new, None),
+                Fate::Same,
+                "{code}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_refusal_of_policy_is_lifted_only_where_all_that_followed_is_known() {
+        let new = policy("", "");
+        let rules = vec!["all".to_owned()];
+        let told = |event: DecisionEvent| fate(&event, &new, Some(&new));
+        assert_eq!(told(refused(2002, false)), Fate::Allowed { rules });
+        // Refused by a list or for the receiver's sake, before the signature was looked at.
+        for event in [
+            refused(1902, true),
+            refused(2001, true),
+            refused(2007, false),
+        ] {
+            let told = told(event);
+            assert!(matches!(told, Fate::CannotTell(_)), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn lists_deny_rules_and_depth_are_certain() {
+        let texts = [
+            (r#"{ "rules": [] }"#, 2001),
+            (
+                r#"{ "blocked": { "agents": ["alice"] }, "rules": [] }"#,
+                1901,
+            ),
+            (r#"{ "allowed": { "agents": ["bob"] }, "rules": [] }"#, 1903),
+            (
+                r#"{ "rules": [ { "name": "no", "effect": "deny", "actions": ["sub"],
+                     "subjects": "a.b" } ] }"#,
+                2002,
+            ),
+        ];
+        for (text, code) in texts {
+            let new = Policy::from_json(text).unwrap();
+            let told = fate(&allowed("pub"), &new, None);
+            assert!(
+                matches!(told, Fate::Refused { code: found, .. } if found == code),
+                "{text}: {told:?}"
+            );
+        }
+    }
 }

@@ -31,7 +31,7 @@ use crate::setting::Setting;
 /// Largest policy file: 256 rules of a few lines each.
 const POLICY_FILE_MAX: u64 = 1024 * 1024;
 
-/// Check a policy, explain what it decides, compare it, try it on the past, and put it in force.
+/// Check, explain and compare policies, and put one in force.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:
   trustmesh policy check policy.json
