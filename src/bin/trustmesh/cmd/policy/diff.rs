@@ -42,6 +42,9 @@ pub struct Diff {
 /// What a policy says of one kind, by name.
 type Entries = BTreeMap<String, String>;
 
+/// A kind of entry, and how a policy's are found.
+type Kind = (&'static str, fn(&Policy) -> Entries);
+
 /// One thing that one policy says and the other does not.
 #[derive(Debug, Serialize)]
 struct Difference {
@@ -86,7 +89,7 @@ impl Difference {
 }
 
 fn differences(old: &Policy, new: &Policy) -> Vec<Difference> {
-    let kinds: [(&str, fn(&Policy) -> Entries); 5] = [
+    let kinds: [Kind; 5] = [
         ("ceiling", ceilings),
         ("blocked", |policy| listed(policy.blocked())),
         ("allowed", |policy| allowed(policy.allowed())),
