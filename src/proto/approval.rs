@@ -251,8 +251,8 @@ impl Approval {
     /// # Errors
     ///
     /// [`Rejection::UntrustedRoot`] when mesh or registrar are not those of the trust state,
-    /// [`Rejection::ChainBroken`] for another chain, [`Rejection::ScopeExceeded`] when it ends after
-    /// the chain, [`Rejection::StaleState`] when it was given under another policy,
+    /// [`Rejection::ChainBroken`] for another chain, [`Rejection::ScopeExceeded`] when it ends
+    /// after the chain, [`Rejection::StaleState`] when it was given under another policy,
     /// [`Rejection::NotYetValid`] or [`Rejection::Expired`].
     pub fn check(
         &self,

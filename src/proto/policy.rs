@@ -45,8 +45,8 @@ pub use self::rule::Rule;
 pub use self::source::InvalidPolicy;
 use self::source::Source;
 
-/// A policy: ceilings, lists, rules and what needs an approval (protocol §10.1). The default has no rule and denies
-/// everything.
+/// A policy: ceilings, lists, rules and what needs an approval (protocol §10.1). The default has no
+/// rule and denies everything.
 ///
 /// Holding one tells you that its names are unique, at most [`RULES_MAX`] rules are in it, and
 /// every limit is in its range.
@@ -100,7 +100,7 @@ impl Policy {
     /// | `blocked` | `{ "agents": [id…], "keys": [hexadecimal…] }`, nobody by default |
     /// | `allowed` | the same form; everybody when absent |
     /// | `rules` | at most 256 rules, required |
-    /// | `approval` | at most 64 of `{ "subjects": pattern, "actions": ["pub", "req", "serve"] }`: [`NeedsApproval`]; none by default |
+    /// | `approval` | at most 64 of [`NeedsApproval`], with `subjects` and `actions`; none by default |
     ///
     /// A rule has the members `name` (1 to 64 bytes, unique), `effect` (`allow` or `deny`),
     /// `actions` (names, at least one) and `subjects` (a pattern). An allow rule may also have

@@ -506,8 +506,8 @@ pub(super) const TABLE: &[Advice] = &[
             ),
             (
                 8,
-                "present the chain to the registrar again: an approval ends with its hour, its chain \
-                 and its policy",
+                "present the chain to the registrar again: an approval ends with its hour, its \
+                 chain and its policy",
             ),
         ],
     },
@@ -664,7 +664,7 @@ pub(super) const TABLE: &[Advice] = &[
             ),
             (
                 3,
-                "a fault in trustmesh or in a clock it was given; the panic stands in the agent's output",
+                "a fault in trustmesh or in a clock it was given: look for the panic in the output",
             ),
         ],
     },

@@ -67,7 +67,7 @@ pub fn fate(event: &DecisionEvent, new: &Policy, old: Option<&Policy>) -> Fate {
         },
         // Refused before policy was asked, or after it: it stays.
         Word::Deny if !is_of_policy(code) => Fate::Same,
-        // Of the rules nothing is known to have been kept; of the ceilings, what comes before rules.
+        // Of the rules nothing is known to have been kept; the ceilings come before them.
         Word::Deny => match say(event, new, old.filter(|_| reached_rules(event, code))) {
             Say::Deny(..) => Fate::Same,
             Say::Allow(_) if event.claimed => {

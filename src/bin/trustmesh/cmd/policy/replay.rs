@@ -48,10 +48,10 @@ const EVERY: Duration = Duration::from_secs(1);
 #[command(
     after_help = "Reads what trustmesh audit tail --json prints. A record does not hold all that \
     policy asks about, such as ages, lifetimes, scores, sessions and rates; where one of these \
-    decides, the decision is counted as one that cannot be told, unless the policy of then is given \
-    and asked for as much: with --old as a file, with --mesh for the decisions that were made under \
-    the policy of that mesh, by its epoch. Exit code 0 when no decision would change, 1 when one \
-    would.
+    decides, the decision is counted as one that cannot be told, unless the policy of then is \
+    given and asked for as much: with --old as a file, with --mesh for the decisions that were \
+    made under the policy of that mesh, by its epoch. Exit code 0 when no decision would change, \
+    1 when one would.
 
 Examples:
   trustmesh policy replay new.json --audit audit.jsonl
