@@ -133,7 +133,7 @@ class View(Record):
         most = {"root-grant": most.grant, "delegation": most.delegation}
         each(chain, lambda link: {1507: link.window.exp - link.window.nbf > most[link.tag]})
 
-    def permits(self, header, duty, chain, session):
+    def permits(self, header, duty, chain, frame, session):
         """§10.4; the allow rules that match."""
         policy, scores = self.state.policy, {s.agent: s.points for s in self.state.scores.scores}
         rules = [r for r in policy.rules if r.actions & header.action and contains(r.pattern, duty)]
@@ -146,8 +146,29 @@ class View(Record):
                     2003: r.max_age is not None and age > r.max_age,
                     1604: r.max_depth is not None and depth > r.max_depth,
                     2101: score < (r.min_score or 0), 2005: r.session and not session})
-        refuse({2001: not rules})
+        asked = any(need.actions & header.action and contains(need.pattern, duty)
+                    for needs in policy.needs for need in needs)
+        refuse({2001: not rules, 2008: asked and not self.approved(header, chain, frame.chain)})
         return rules
+
+    def approved(self, header, chain, data):
+        """Whether the header carries an approval that counts, §10.8."""
+        root, leaf = self.state.root, chain[-1]
+        carried = [extension.value for extension in header.extensions if extension.id == 4]
+        if not carried or len(carried[0]) > 300:
+            return False
+        try:
+            outer = Reader(data=carried[0]).record("approved")
+            body = parse("approval", outer.body)
+        except Deny:
+            return False
+        window, keys = body.window, root.roles[3].keys
+        return (window.exp - window.nbf <= 3_600_000 and body.mesh == root.mesh
+                and outer.registrar < len(keys)
+                and verifies(keys[outer.registrar], outer.signature, "approval", outer.body)
+                and body.leaf == leaf.id and body.chain == object_id("chain", data)
+                and window.exp <= leaf.window.exp and body.policy == self.state.policy.epoch
+                and not any(self.outside(window).values()))
 
     def permits_subscription(self, subject):
         """§10.6."""
@@ -202,7 +223,7 @@ def judge_message(view, case, memory):
     payload = parse_content(header, frame.content)
     each(chain, lambda link: covering(link, header.action, duty, header.audience))
     view.lifetimes(chain)
-    rules = view.permits(header, duty, chain, sender.hex() in case.get("sessions", []))
+    rules = view.permits(header, duty, chain, frame, sender.hex() in case.get("sessions", []))
     debit(memory.buckets, view.now, chain, rules)
     memory.replay.add((sender, header.mid))
     agent = view.state.certificates[sender].agent

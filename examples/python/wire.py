@@ -147,7 +147,13 @@ trust-root = v version:v name:text64 roles window400 dev:devext*1 end
 role = number:rolenumber threshold:u8 keys:rootkey!16
 devext = id:one critical:yes value:blob0
 registry = v mesh:ourmesh epoch:number window30 certificates:certificate* ext end
-policy = v mesh:ourmesh epoch:number window30 ceilings blocked:list allowed:list? rules ext end
+policy = v mesh:ourmesh epoch:number window30 ceilings blocked:list allowed:list? rules \
+needs:policyext*8 end
+policyany = id:u16 critical:bool value:blob32768
+need = pattern actions:mactions
+approval = v mesh:bin16 leaf:bin32 chain:bin32 registry:number revocations:number policy:number \
+window1 ext end
+approved = body:blob300 registrar:u8 signature:bin64 end
 revocations = v mesh:ourmesh epoch:number window30 links:bin32< keys:bin32< agents:agent< ext end
 scores = v mesh:ourmesh epoch:number window30 scores:score< ext end
 limits = envelope:u32 grant:number delegation:number
@@ -226,6 +232,9 @@ CHECKED = {  # type: what it is read as; what must hold, for value v and its Rea
     "knownext": ("smallext", lambda v, r: v.critical == (v.id == 3)
                  and (v.id not in FORMATS or matches(v.id, v.value)), 113),
     "extension": ("knownext", lambda v, r: v.id != 3 or v.value[0] <= 16, 1603),
+    "mactions": ("u8", lambda v, r: v and not v & ~13, 106),
+    "policyrising": ("policyany", lambda v, r: r.rises(v.id), 113),
+    "policyknown": ("policyrising", lambda v, r: v.id == 1 and v.critical, 113),
     "grant": ("blob8192", lambda v, r: r.adds(len(v)) <= 16384, 201),
     "smallpair": ("anypair", lambda v, r: r.adds(len((v.name + v.value).encode())) <= 16384, 201),
     "pair": ("smallpair", lambda v, r: matches("header", v.name)
@@ -301,6 +310,14 @@ class Reader(Record):
                 or not verifies(c.key, c.possession, "cert-pop", c.id)})
         return c
 
+    def policyext(self):
+        """What a policy asks approvals for, §10.7."""
+        r = Reader(data=self.read("policyknown").value)
+        needs = r.read("need<64")
+        refuse({113: not needs})
+        r.end()
+        return needs
+
     def framemode(self):
         self.mode = self.number()
         return self.mode
@@ -357,7 +374,8 @@ class Reader(Record):
         self.last, self.total = -1, 0
         for _ in range(self.array(most=most)):
             values.append(self.read(kind))
-            order = [getattr(value, "agent", value) for value in values[-2:]]
+            order = [getattr(value, "agent", getattr(value, "pattern", value))
+                     for value in values[-2:]]
             refuse({unordered: mark == "<" and order[:-1] >= order[-1:]
                     or mark == "!" and values[-1] in values[:-1]})
         self.last = last

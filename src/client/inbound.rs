@@ -2,6 +2,9 @@
 //! [`Shared::receive`]: subscriptions, queue groups, services and answers to requests; or through
 //! its two halves, [`Shared::hold`] and [`Shared::settle`], where a message is claimed in between.
 
+use std::cell::Cell;
+use std::panic;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -49,13 +52,14 @@ pub(crate) enum Expect<'a> {
 pub(crate) struct Held {
     delivery: Delivery,
     /// Nothing when the audit had no place.
-    look: Option<(KeptSlot, Examined, Timestamp, Duration)>,
+    look: Option<(KeptSlot, Option<(Examined, Timestamp)>, Duration)>,
 }
 
 impl Held {
     /// What to claim, and the instant it was looked at; nothing when it is refused anyway.
     pub(crate) fn sighting(&self) -> Option<(&Sighting, Timestamp)> {
-        let (_, examined, now, _) = self.look.as_ref()?;
+        let (_, examined, _) = self.look.as_ref()?;
+        let (examined, now) = examined.as_ref()?;
         Some((examined.sighting()?, *now))
     }
 }
@@ -106,9 +110,9 @@ impl Shared {
         }
         let look = self.audit.slot_to_keep().map(|slot| {
             let started = Instant::now();
-            let (examined, now) = self.look(&delivery, &Expect::Subscription(intake));
-            let spent = started.elapsed();
-            (slot, examined, now, spent)
+            let expect = Expect::Subscription(intake);
+            let examined = self.guarded(&delivery, || self.look(&delivery, &expect));
+            (slot, examined, started.elapsed())
         });
         Some(Held { delivery, look })
     }
@@ -123,19 +127,24 @@ impl Shared {
     ) -> Option<VerifiedEnvelope> {
         let Held { delivery, look } = held;
         let decided = match look {
-            Some((slot, mut examined, _, before)) => {
+            Some((slot, examined, before)) => {
                 let started = Instant::now();
                 let now = self.clock.now();
-                let trust = self.identity.trust.current();
-                match claimed.and(now) {
-                    Ok(now) => {
-                        let own = intake.own.chain(self);
-                        examined.recheck(&self.scene(now, &trust), self.skew, &own);
+                let at = now.unwrap_or_default();
+                let finish = |mut examined: Examined| {
+                    let trust = self.identity.trust.current();
+                    match claimed.and(now) {
+                        Ok(now) => {
+                            let own = intake.own.chain(self);
+                            examined.recheck(&self.scene(now, &trust), self.skew, &own);
+                        }
+                        Err(rejection) => examined.refuse(rejection),
                     }
-                    Err(rejection) => examined.refuse(rejection),
-                }
-                let now = now.unwrap_or_default();
-                let verdict = self.finish(examined, &intake.guard, now);
+                    self.finish(examined, &intake.guard, at)
+                };
+                let verdict =
+                    examined.and_then(|(examined, _)| self.guarded(&delivery, || finish(examined)));
+                let verdict = verdict.unwrap_or_else(|| self.failed(&delivery, at));
                 let spent = before + started.elapsed();
                 verdict.with_cost_ns(nanoseconds(spent)).record(slot)
             }
@@ -195,14 +204,36 @@ impl Shared {
             return Err(self.unrecorded());
         };
         let started = Instant::now();
-        let (examined, now) = self.look(delivery, expect);
-        let guard = match expect {
-            Expect::Subscription(intake) => &intake.guard,
-            Expect::Answer { guard, .. } => *guard,
-        };
-        let verdict = self.finish(examined, guard, now);
+        let at = Cell::new(Timestamp::default());
+        let verdict = self.guarded(delivery, || {
+            let (examined, now) = self.look(delivery, expect);
+            at.set(now);
+            let guard = match expect {
+                Expect::Subscription(intake) => &intake.guard,
+                Expect::Answer { guard, .. } => *guard,
+            };
+            self.finish(examined, guard, now)
+        });
+        let verdict = verdict.unwrap_or_else(|| self.failed(delivery, at.get()));
         let spent = nanoseconds(started.elapsed());
         verdict.with_cost_ns(spent).record(slot)
+    }
+
+    /// Runs part of a decision; `None` when it panics, which is a refusal. What the panic leaves
+    /// behind is whole: caches and memories are changed by one insertion each, and only in favour of
+    /// what was verified.
+    fn guarded<T>(&self, delivery: &Delivery, part: impl FnOnce() -> T) -> Option<T> {
+        let outcome = panic::catch_unwind(AssertUnwindSafe(part));
+        let subject = delivery.subject.escape_debug();
+        outcome
+            .inspect_err(|_| tracing::error!(%subject, "the verifier panicked"))
+            .ok()
+    }
+
+    /// The verdict on a message whose decision panicked.
+    fn failed(&self, delivery: &Delivery, at: Timestamp) -> Verdict {
+        let trust = self.identity.trust.current();
+        Verdict::failed(&delivery.payload, &delivery.subject, at, &trust)
     }
 
     /// The pure checks, and the instant they were made at.

@@ -7,6 +7,7 @@
 //! ```
 
 mod answers;
+mod approvals;
 pub mod audit;
 pub(crate) mod audit_reader;
 pub mod clock;

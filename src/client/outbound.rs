@@ -242,6 +242,7 @@ impl Client {
             &scene,
             shared.skew,
         )?;
+        draft.extensions.approval = self.approval_for(draft.action, &duty, &scene)?;
         let policy = trust.policy();
         let together =
             shared.outbox.is_busy() && policy.allows_mode(draft.action, &duty, MODE_BATCH);
@@ -275,6 +276,7 @@ impl Client {
             epochs: None,
             traceparent,
             hops: self.voice.hops,
+            approval: None,
         };
         Ok(draft)
     }
@@ -304,6 +306,7 @@ impl Client {
             &scene,
             self.shared.skew,
         )?;
+        draft.extensions.approval = self.approval_for(Action::Serve, &requester.subject, &scene)?;
         Ok(sign_alone(&draft, credential)?.0)
     }
 

@@ -12,6 +12,7 @@ use tokio::sync::OnceCell;
 use super::ConnectOptions;
 use super::Identity;
 use super::answers::Slots;
+use super::approvals::Approvals;
 use super::audit::AuditLog;
 use super::audit::Emitter;
 use super::clock::Clock;
@@ -62,6 +63,7 @@ pub(crate) struct Shared {
     pub(crate) rates: Mutex<RateLimiter>,
     pub(crate) sessions: Mutex<SessionTable>,
     pub(crate) requests: Mutex<Requests>,
+    pub(crate) approvals: Mutex<Approvals>,
     pub(crate) slots: Arc<Slots>,
     pub(crate) audit: AuditLog,
     pub(crate) tally: Arc<Tally>,
@@ -168,6 +170,7 @@ impl Shared {
             rates: Mutex::default(),
             sessions: Mutex::default(),
             requests: Mutex::default(),
+            approvals: Mutex::default(),
             slots: Arc::default(),
             guards: Guards::new(skew, since),
             shared_replay: Arc::default(),

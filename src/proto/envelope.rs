@@ -34,6 +34,7 @@ use super::limits::HOPS_MAX;
 use super::limits::PAYLOAD_TYPE_MAX;
 use super::limits::SUBJECT_MAX;
 use super::limits::TTL_MAX_MS;
+use super::names::EXT_APPROVAL;
 use super::names::EXT_EPOCHS;
 use super::names::EXT_HOPS;
 use super::names::EXT_TRACEPARENT;
@@ -112,6 +113,9 @@ pub struct Extensions {
     pub traceparent: Option<Bytes>,
     /// How often this piece of work was forwarded, 0 to [`HOPS_MAX`]; absent on the wire means 0.
     pub hops: u8,
+    /// An [approval](super::approval) of the chain. It is looked at where policy asks for one, and
+    /// ignored elsewhere.
+    pub approval: Option<Bytes>,
 }
 
 impl Claims {
@@ -261,6 +265,9 @@ impl Extensions {
         if self.hops > 0 {
             out.push((EXT_HOPS, true, vec![self.hops].into()));
         }
+        if let Some(approval) = &self.approval {
+            out.push((EXT_APPROVAL, false, approval.to_vec().into()));
+        }
         out
     }
 
@@ -321,6 +328,8 @@ impl Extensions {
                 }
                 _ => return Err(fault()),
             },
+            // Whether it is one is asked where policy needs it.
+            (EXT_APPROVAL, false) => self.approval = Some(value),
             (EXT_EPOCHS | EXT_TRACEPARENT | EXT_HOPS, _) | (_, true) => return Err(fault()),
             // Unknown and not critical: the sender says it may be ignored.
             (_, false) => {}

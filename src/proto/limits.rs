@@ -159,6 +159,32 @@ pub const ROLE_KEYS_MAX: usize = 16;
 /// Most rules in a policy (§10.1). Each decision reads all of them.
 pub const RULES_MAX: usize = 256;
 
+/// Most extensions of a policy (§10.7).
+pub const POLICY_EXTENSIONS_MAX: usize = 8;
+
+/// Largest value of one extension of a policy, 32 KiB (§10.7): [`APPROVAL_NEEDS_MAX`] patterns of
+/// [`SUBJECT_MAX`] bytes, and as much again.
+pub const POLICY_EXTENSION_MAX: usize = 32 * 1024;
+
+/// Most entries that say which messages need an approval (§10.7). Each decision reads all of them.
+pub const APPROVAL_NEEDS_MAX: usize = 64;
+
+/// Largest approval in bytes (§10.8): ids, epochs and one signature come to about 210. It shares the
+/// [`EXTENSIONS_BYTES_MAX`] of a header with the other extensions.
+pub const APPROVAL_MAX: usize = 300;
+
+/// Longest lifetime of an approval, one hour in milliseconds (§10.8): as long as a delegation lives
+/// by default. Whoever acts for longer asks again.
+pub const APPROVAL_TTL_MAX_MS: u64 = 3_600_000;
+
+/// Approvals whose signature is remembered by a receiver, about 200 bytes each. One that is evicted
+/// costs one signature more.
+pub const APPROVAL_CACHE: usize = 4_096;
+
+/// Approvals that a sender keeps: one for each chain it acts under. Beyond it the one that ends
+/// first is forgotten.
+pub const APPROVALS_HELD: usize = 1_024;
+
 /// Bytes reserved in every message for the envelope: frame, header, a full chain, and a signature
 /// or the proof of a batch (§3). `max_payload` as reported to applications is the server's limit less this.
 pub const RESERVE: usize = 11_264;

@@ -12,7 +12,7 @@
 //! delegation → chain                one hop, all hops
 //! certificate revocation replay     who, not any more, not again
 //! policy root → trust               what the mesh says, as one snapshot
-//! batch envelope audit              what is signed together, what travels, what is recorded
+//! batch approval envelope audit     what is signed together, what travels, what is recorded
 //! verify                            where all evidence meets
 //! handshake                         two peers, face to face
 //! ```
@@ -38,6 +38,7 @@
 //! - Cheap checks come first; what changes state comes last, so that refused traffic leaves no
 //!   trace.
 
+pub mod approval;
 pub mod audit;
 pub mod batch;
 pub mod certificate;

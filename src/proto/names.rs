@@ -9,10 +9,11 @@
 //! | envelope modes | 1 one signature; 2 one signature over a batch; 3 reserved for session MACs |
 //! | actions | PUB 1, SUB 2, REQ 4, SERVE 8, 16 reserved, DELEGATE 32 |
 //! | constraints | 1 queue groups, 2 recipient keys |
-//! | envelope extensions | 1 trust epochs, 2 traceparent, 3 hop count (critical) |
+//! | envelope extensions | 1 trust epochs, 2 traceparent, 3 hop count (critical), 4 approval |
 //! | link, certificate, handshake extensions | none |
 //! | trust-root extensions | 1 dev mesh (critical); 2 lineage (critical) |
 //! | trust-file extensions | of revocations 2 retirements (critical); of parts 16 shard (critical) |
+//! | policy extensions | 1 approval (critical) |
 //! | roles of trust-root keys | 1 root, 2 issuer, 3 registrar, 4 revoker, 5 policy, 6 timestamp, 7 scores |
 //! | trust-file kinds | 1 trust root, 2 registry, 3 policy, 4 revocations, 5 scores, 6 timestamp, 7 snapshot, 8 books |
 //! | rejection codes | class × 100 + reason: [`Rejection`](super::rejection::Rejection) |
@@ -54,6 +55,10 @@ pub const EXT_TRACEPARENT: u16 = 2;
 /// Envelope extension, critical: how often this piece of work has been forwarded, 1 to 16 in one
 /// byte (protocol §12.4).
 pub const EXT_HOPS: u16 = 3;
+/// Envelope extension: an approval of the chain it is sent under (protocol §10.8).
+pub const EXT_APPROVAL: u16 = 4;
+/// Policy extension, critical: the messages that need an approval (protocol §10.7).
+pub const EXT_POLICY_APPROVAL: u16 = 1;
 /// Trust-root extension, critical: a mesh that trusts itself, for development (protocol §9.3).
 pub const EXT_DEV: u16 = 1;
 /// Trust-root extension, critical, of every root but the first: mesh and id of the root before, 48
@@ -158,11 +163,13 @@ pub enum Tag {
     EnrolRefused,
     /// Key of a claimed message in the shared replay memory; an id only, never signed.
     ReplayClaim,
+    /// Approval of a chain, signed by a registrar.
+    Approval,
 }
 
 impl Tag {
     /// Every tag, for tests that try each against each.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Envelope,
         Self::Batch,
         Self::Content,
@@ -191,6 +198,7 @@ impl Tag {
         Self::EnrolOffer,
         Self::EnrolRefused,
         Self::ReplayClaim,
+        Self::Approval,
     ];
 
     /// The tag's name, 1 to 11 ASCII characters, as in the table of protocol §2.3.
@@ -224,6 +232,7 @@ impl Tag {
             Self::EnrolOffer => "enrol-offer",
             Self::EnrolRefused => "enrol-deny",
             Self::ReplayClaim => "replay-id",
+            Self::Approval => "approval",
         }
     }
 

@@ -4,11 +4,12 @@
 //! the limits of **every** allow rule that matches. The order of rules therefore never matters: a
 //! broad rule and a narrow one both bind.
 
+mod needs;
 mod rates;
+mod rule;
 mod source;
 
 use std::collections::HashSet;
-use std::fmt;
 
 use serde::Deserialize;
 
@@ -20,11 +21,8 @@ use super::limits::DELEGATION_TTL_MS;
 use super::limits::LIFETIME_MAX_MS;
 use super::limits::ROOT_GRANT_TTL_MS;
 use super::limits::RULES_MAX;
-use super::limits::SUBJECT_MAX;
 use super::limits::TTL_MAX_MS;
-use super::names::MODE_SINGLE;
 use super::rejection::Blocked;
-use super::rejection::DepthExceeded;
 use super::rejection::Malformed;
 use super::rejection::Place;
 use super::rejection::PolicyDenied;
@@ -33,26 +31,22 @@ use super::rejection::ScopeExceeded;
 use super::revocation::read_agent;
 use super::revocation::read_set;
 use super::scope::Action;
-use super::scope::Actions;
-use super::scope::checked_text;
 use super::subject::Subject;
 use super::subject::SubjectPattern;
 use super::wire::Reader;
 use super::wire::bin;
 use super::wire::encode_into;
 
+pub use self::needs::NeedsApproval;
 pub use self::rates::RateLimiter;
+pub use self::rule::Effect;
+pub use self::rule::Rate;
+pub use self::rule::Rule;
 pub use self::source::InvalidPolicy;
 use self::source::Source;
 
-/// Longest rule name in bytes; it stands in audit events.
-const RULE_NAME_MAX: usize = 64;
-
-/// Bits of the envelope modes that can be allowed: bit `m − 1` for mode `m`, modes 1 to 3.
-const MODES_ALL: u8 = 0b111;
-
-/// A policy: ceilings, lists and rules (protocol §10.1). The default has no rule and denies
-/// everything.
+/// A policy: ceilings, lists, rules and what needs an approval (protocol §10.1). The default has no
+/// rule and denies everything.
 ///
 /// Holding one tells you that its names are unique, at most [`RULES_MAX`] rules are in it, and
 /// every limit is in its range.
@@ -62,6 +56,8 @@ pub struct Policy {
     blocked: Agents,
     allowed: Option<Agents>,
     rules: Vec<Rule>,
+    /// Ascending by pattern, which no two share.
+    approval: Vec<NeedsApproval>,
 }
 
 /// Longest lifetimes, in milliseconds (protocol §10.1, §10.3).
@@ -95,51 +91,6 @@ pub struct Agents {
     keys: HashSet<KeyBytes>,
 }
 
-/// What a rule does to the messages it matches (protocol §10.2).
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "snake_case")]
-pub enum Effect {
-    /// Allows, within the rule's limits.
-    Allow,
-    /// Denies, whatever other rules say.
-    Deny,
-}
-
-/// `count` messages per `per_ms` milliseconds in the long run, as a token bucket (protocol §10.5).
-///
-/// The bucket begins full and earns evenly, so that a burst of `count` may come at once and up to
-/// twice that within `per_ms`. Each link of a chain has its own.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
-#[serde(deny_unknown_fields)]
-pub struct Rate {
-    /// Messages, at least 1.
-    pub count: u32,
-    /// Milliseconds, at least 1.
-    pub per_ms: u32,
-}
-
-/// A rule for some actions on some subjects (protocol §10.2). It prints as its effect, its
-/// capability and its limits.
-#[derive(Clone, Debug)]
-pub struct Rule {
-    name: String,
-    effect: Effect,
-    actions: Actions,
-    subjects: SubjectPattern,
-    limits: RuleLimits,
-}
-
-/// The limits of an allow rule.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct RuleLimits {
-    max_age_ms: Option<u32>,
-    max_depth: Option<u8>,
-    rate: Option<Rate>,
-    min_score: Option<u16>,
-    session: bool,
-    modes: u8,
-}
-
 impl Policy {
     /// Reads a policy from JSON.
     ///
@@ -149,6 +100,7 @@ impl Policy {
     /// | `blocked` | `{ "agents": [id…], "keys": [hexadecimal…] }`, nobody by default |
     /// | `allowed` | the same form; everybody when absent |
     /// | `rules` | at most 256 rules, required |
+    /// | `approval` | at most 64 of [`NeedsApproval`], with `subjects` and `actions`; none by default |
     ///
     /// A rule has the members `name` (1 to 64 bytes, unique), `effect` (`allow` or `deny`),
     /// `actions` (names, at least one) and `subjects` (a pattern). An allow rule may also have
@@ -173,7 +125,8 @@ impl Policy {
     /// [`Subjects`](InvalidPolicy::Subjects), [`Agent`](InvalidPolicy::Agent),
     /// [`Name`](InvalidPolicy::Name) for one that is unusable or given twice,
     /// [`LimitedDeny`](InvalidPolicy::LimitedDeny), [`Range`](InvalidPolicy::Range),
-    /// [`Ceiling`](InvalidPolicy::Ceiling) and [`TooMany`](InvalidPolicy::TooMany).
+    /// [`Ceiling`](InvalidPolicy::Ceiling), [`Approval`](InvalidPolicy::Approval) and
+    /// [`TooMany`](InvalidPolicy::TooMany).
     pub fn from_json(text: &str) -> Result<Self, InvalidPolicy> {
         let source: Source =
             serde_json::from_str(text).map_err(|e| InvalidPolicy::Form(e.to_string()))?;
@@ -198,6 +151,17 @@ impl Policy {
     /// The only agents that are not stopped, when there is such a list.
     pub fn allowed(&self) -> Option<&Agents> {
         self.allowed.as_ref()
+    }
+
+    /// The messages that need an approval of their chain, in the order of their patterns.
+    pub fn approval(&self) -> &[NeedsApproval] {
+        &self.approval
+    }
+
+    /// The entry that makes a message of this action on this subject need an approval of its chain.
+    pub fn asks_for_approval(&self, action: Action, subject: &Subject) -> Option<&NeedsApproval> {
+        let mut needs = self.approval.iter();
+        needs.find(|need| need.matches(action, subject))
     }
 
     /// Checks an agent against the block and allow lists.
@@ -271,11 +235,15 @@ impl Policy {
                 permitted.rates.push(index);
             }
         }
-        if allowed {
-            Ok(permitted)
-        } else {
-            denied(PolicyDenied::NoRule)
+        if !allowed {
+            return denied(PolicyDenied::NoRule);
         }
+        // Last, since it may cost a signature.
+        let asks = self.asks_for_approval(request.action, request.subject);
+        if asks.is_some() && !request.approval.holds() {
+            return denied(PolicyDenied::NotApproved);
+        }
+        Ok(permitted)
     }
 
     /// Whether a rule permits messages of this action on this subject only within a session.
@@ -310,6 +278,7 @@ impl Policy {
         }
     }
 
+    /// Writes the content of a policy file and its extensions.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         let ttl = (
             self.ttl.envelope_ms,
@@ -323,8 +292,10 @@ impl Policy {
             None => encode_into(out, &()),
         }
         encode_into(out, &self.rules.iter().map(Rule::wire).collect::<Vec<_>>());
+        needs::write(self, out);
     }
 
+    /// Reads the content of a policy file and its extensions.
     pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self, Rejection> {
         r.array_of(3)?;
         let ttl = Ceilings {
@@ -344,12 +315,15 @@ impl Policy {
         if !rules.iter().all(|rule| names.insert(rule.name.as_str())) {
             return Err(r.fault(Malformed::Duplicate));
         }
-        Ok(Self {
+        let mut policy = Self {
             ttl,
             blocked,
             allowed,
             rules,
-        })
+            approval: Vec::new(),
+        };
+        needs::read(&mut policy, r)?;
+        Ok(policy)
     }
 }
 
@@ -376,8 +350,13 @@ impl Agents {
         self.keys.iter()
     }
 
+    /// Whether an agent is in it, by id or by key.
+    pub fn contains(&self, id: &AgentId, key: &KeyBytes) -> bool {
+        self.ids.contains(id) || self.keys.contains(key)
+    }
+
     fn has(&self, who: &Certificate) -> bool {
-        self.ids.contains(who.agent()) || self.keys.contains(&who.claims().key)
+        self.contains(who.agent(), &who.claims().key)
     }
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -400,190 +379,25 @@ impl Agents {
     }
 }
 
-impl Rule {
-    /// The rule's name, unique in its policy: 1 to 64 bytes.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Whether it allows or denies.
-    pub fn effect(&self) -> Effect {
-        self.effect
-    }
-
-    /// The actions it is about, at least one.
-    pub fn actions(&self) -> Actions {
-        self.actions
-    }
-
-    /// The subjects it is about.
-    pub fn subjects(&self) -> &SubjectPattern {
-        &self.subjects
-    }
-
-    /// Whether it has a say in a message of this action on this subject (protocol §10.2). A rule on
-    /// `>` has none where the first token begins with `$` or `_`.
-    pub fn matches(&self, action: Action, subject: &Subject) -> bool {
-        self.actions.has(action) && self.subjects.matches(subject)
-    }
-
-    fn wire(&self) -> impl serde::Serialize + '_ {
-        let limits = &self.limits;
-        (
-            self.name.as_str(),
-            u8::from(self.effect == Effect::Allow),
-            self.actions.bits(),
-            self.subjects.as_str(),
-            limits.max_age_ms,
-            limits.max_depth,
-            limits.rate.map(|rate| (rate.count, rate.per_ms)),
-            limits.min_score,
-            limits.session,
-            limits.modes,
-        )
-    }
-
-    fn read(r: &mut Reader<'_>) -> Result<Self, Rejection> {
-        r.array_of(10)?;
-        let name = checked_text(&r.text(RULE_NAME_MAX)?).to_owned();
-        let effect = match r.uint()? {
-            0 => Effect::Deny,
-            1 => Effect::Allow,
-            _ => return Err(r.fault(Malformed::OutOfRange)),
-        };
-        let bits = r.number_of()?;
-        let actions = Actions::from_bits(bits).ok_or_else(|| r.fault(Malformed::OutOfRange))?;
-        let subjects = SubjectPattern::from_bytes(r.text(SUBJECT_MAX)?)
-            .map_err(|_| r.fault(Malformed::BadSubject))?;
-        let limits = RuleLimits {
-            max_age_ms: r.optional(Reader::number_of)?,
-            max_depth: r.optional(Reader::number_of)?,
-            rate: r.optional(|r| {
-                r.array_of(2)?;
-                Ok(Rate {
-                    count: r.number_of()?,
-                    per_ms: r.number_of()?,
-                })
-            })?,
-            min_score: r.optional(Reader::number_of)?,
-            session: r.boolean()?,
-            modes: r.number_of()?,
-        };
-        let rule = Self {
-            name,
-            effect,
-            actions,
-            subjects,
-            limits,
-        };
-        rule.check().map_err(|_| r.fault(Malformed::OutOfRange))?;
-        Ok(rule)
-    }
-
-    fn check(&self) -> Result<(), InvalidPolicy> {
-        let rule = || self.name.clone();
-        if self.name.is_empty() || self.name.len() > RULE_NAME_MAX {
-            return Err(InvalidPolicy::Name(rule()));
-        }
-        let limits = &self.limits;
-        if self.effect == Effect::Deny && *limits != RuleLimits::NONE {
-            return Err(InvalidPolicy::LimitedDeny(rule()));
-        }
-        let sound = limits.min_score.is_none_or(|score| score <= 1000)
-            && limits
-                .rate
-                .is_none_or(|rate| rate.count > 0 && rate.per_ms > 0)
-            && limits.modes != 0
-            && limits.modes & !MODES_ALL == 0;
-        if sound {
-            Ok(())
-        } else {
-            Err(InvalidPolicy::Range(rule()))
-        }
-    }
+/// What there is of an approval where policy may ask for one.
+#[derive(Clone, Copy)]
+pub(crate) enum Approvals<'a> {
+    /// Asked only where policy needs it, since the answer may cost a signature.
+    Ask(&'a dyn Fn() -> bool),
+    /// The approval is looked for when the message is made.
+    Later,
 }
 
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let effect = match self.effect {
-            Effect::Allow => "allow",
-            Effect::Deny => "deny",
-        };
-        write!(f, "{effect} {}:{}", self.actions, self.subjects)?;
-        let limits = &self.limits;
-        if let Some(most) = limits.max_age_ms {
-            write!(f, ", at most {most} ms old")?;
+impl Approvals<'_> {
+    fn holds(self) -> bool {
+        match self {
+            Self::Ask(ask) => ask(),
+            Self::Later => true,
         }
-        if let Some(most) = limits.max_depth {
-            write!(f, ", at most {most} delegations")?;
-        }
-        if let Some(rate) = limits.rate {
-            write!(f, ", at most {} in {} ms", rate.count, rate.per_ms)?;
-        }
-        if let Some(least) = limits.min_score {
-            write!(f, ", score {least} or more")?;
-        }
-        if limits.session {
-            f.write_str(", with a session")?;
-        }
-        if limits.modes != MODES_ALL {
-            let modes: Vec<_> = (1..=3)
-                .filter(|mode| limits.modes & 1 << (mode - 1) != 0)
-                .map(|mode: u8| mode.to_string())
-                .collect();
-            write!(f, ", mode {}", modes.join(" or "))?;
-        }
-        Ok(())
-    }
-}
-
-impl RuleLimits {
-    const NONE: Self = Self {
-        max_age_ms: None,
-        max_depth: None,
-        rate: None,
-        min_score: None,
-        session: false,
-        modes: MODES_ALL,
-    };
-
-    fn allows_mode(&self, mode: u8) -> bool {
-        self.modes & (1 << (mode - MODE_SINGLE)) != 0
-    }
-
-    fn check(&self, request: &Request<'_>) -> Result<(), Rejection> {
-        if !self.allows_mode(request.mode) {
-            return denied(PolicyDenied::Mode);
-        }
-        if self
-            .max_age_ms
-            .is_some_and(|most| request.age_ms > u64::from(most))
-        {
-            return denied(PolicyDenied::TooOld);
-        }
-        if self.max_depth.is_some_and(|most| request.depth > most) {
-            let place = Place::Chain;
-            return Err(Rejection::DepthExceeded {
-                place,
-                reason: DepthExceeded::Policy,
-            });
-        }
-        if let Some(required) = self.min_score {
-            // No score is the lowest score: missing state is never permission.
-            let score = request.score.unwrap_or(0);
-            if score < required {
-                return Err(Rejection::TrustTooLow { score, required });
-            }
-        }
-        if self.session && !request.session {
-            return denied(PolicyDenied::NoSession);
-        }
-        Ok(())
     }
 }
 
 /// What policy is asked about one message.
-#[derive(Debug)]
 pub(crate) struct Request<'a> {
     pub(crate) mid: super::replay::MessageId,
     pub(crate) action: Action,
@@ -594,6 +408,7 @@ pub(crate) struct Request<'a> {
     pub(crate) depth: u8,
     pub(crate) score: Option<u16>,
     pub(crate) session: bool,
+    pub(crate) approval: Approvals<'a>,
 }
 
 /// Evidence that policy permits one message, apart from the rates of the rules it names (protocol

@@ -34,6 +34,8 @@ pub enum Place {
     Certificate,
     /// A trust-state file.
     TrustFile,
+    /// The approval of a chain.
+    Approval,
     /// A handshake message.
     Handshake,
     /// An audit batch.
@@ -71,6 +73,7 @@ impl fmt::Display for Place {
             Self::Receiver => f.write_str("receiver's own authority"),
             Self::Certificate => f.write_str("certificate"),
             Self::TrustFile => f.write_str("trust file"),
+            Self::Approval => f.write_str("approval"),
             Self::Handshake => f.write_str("handshake"),
             Self::Audit => f.write_str("audit batch"),
             Self::Token => f.write_str("join token"),
@@ -228,6 +231,7 @@ reasons! {
         NoSession = 5 "the rule asks for a session and there is none",
         Mode = 6 "the rule does not allow this envelope mode",
         Ttl = 7 "the envelope lives longer than policy allows",
+        NotApproved = 8 "policy asks for an approval of the chain and none that holds came with it",
     }
     /// Why a handshake failed.
     HandshakeFailed {
@@ -265,6 +269,7 @@ reasons! {
     Internal {
         Handler = 1 "the handler panicked",
         Random = 2 "the random number generator failed",
+        Verifier = 3 "the verifier panicked",
     }
 }
 

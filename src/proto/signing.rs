@@ -144,7 +144,7 @@ impl<T> Authentic<T> {
 ///
 /// let mut budget = Budget::message();
 /// while budget.spend_signature(Place::Chain).is_ok() {}
-/// assert_eq!(budget.spent(), 10); // nine links and the envelope
+/// assert_eq!(budget.spent(), 11); // nine links, the envelope and an approval
 /// ```
 #[derive(Debug)]
 pub struct Budget {
@@ -153,11 +153,11 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// The budget of one message: a chain of [`LINKS_MAX`] links and the envelope, 10 signature
-    /// checks.
+    /// The budget of one message: a chain of [`LINKS_MAX`] links, the envelope and an approval, 11
+    /// signature checks.
     pub const fn message() -> Self {
         Self {
-            signatures: LINKS_MAX as u32 + 1,
+            signatures: LINKS_MAX as u32 + 2,
             spent: 0,
         }
     }

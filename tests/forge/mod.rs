@@ -1,12 +1,13 @@
 //! A forge: signs any structure at all, so that tests can send what the crate would never write.
 //!
 //! Nothing here goes through the crate's encoder. [`value`] writes MessagePack by hand, canonical
-//! or not; [`mesh`] makes a mesh from fixed seeds; [`chain`], [`letter`] and [`batch`] make links,
-//! frames and batches whose every field, tag, signer and signature can be replaced; [`stage`] is a
-//! receiver that holds each refusal to the rules of the threat catalogue.
+//! or not; [`mesh`] makes a mesh from fixed seeds; [`chain`], [`letter`], [`batch`] and
+//! [`approval`] make links, frames, batches and approvals whose every field, tag, signer and
+//! signature can be replaced; [`stage`] is a receiver that holds each refusal to the rules of the threat catalogue.
 
 #![allow(dead_code, unused_imports)] // Each test program uses its own part of the forge.
 
+pub mod approval;
 pub mod batch;
 pub mod chain;
 pub mod letter;

@@ -104,6 +104,16 @@ async fn a_message_that_policy_denies_in_the_meantime_is_withdrawn() {
     assert_eq!(class.await, "PolicyDenied");
 }
 
+/// Policy may come to ask for an approval that an accepted message does not carry.
+#[tokio::test]
+async fn a_message_that_needs_an_approval_in_the_meantime_is_withdrawn() {
+    let asking = r#"{ "rules": [ { "name": "all", "effect": "allow", "actions": ["pub", "sub"],
+        "subjects": ">" } ], "approval": [ { "subjects": "work.>", "actions": ["pub"] } ] }"#;
+    let asking = trustmesh::proto::policy::Policy::from_json(asking).unwrap();
+    let class = withdrawn_after(move |mesh, _, _| mesh.authority.set_policy(asking).unwrap());
+    assert_eq!(class.await, "PolicyDenied");
+}
+
 #[tokio::test]
 async fn a_message_is_withdrawn_when_its_receiver_is_revoked_in_the_meantime() {
     let class = withdrawn_after(|mesh, _, _| mesh.authority.revoke_agent("bob").unwrap());

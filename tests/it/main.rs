@@ -5,6 +5,7 @@ mod bus_conformance;
 mod bus_faults;
 mod bus_store;
 mod bus_supervision;
+mod client_approvals;
 mod client_audit;
 mod client_batches;
 mod client_conformance;

@@ -632,7 +632,7 @@ fn issuing_refuses_what_receiving_would() {
 }
 
 /// A chain costs as many signature checks as it has links, and the budget of a message holds the
-/// longest chain and the envelope.
+/// longest chain, the envelope and an approval.
 #[test]
 fn work_is_counted() {
     let mesh = Mesh::new();
@@ -643,5 +643,5 @@ fn work_is_counted() {
     chain().verify(&*trust, &mut budget).unwrap();
     assert_eq!(budget.spent(), 9);
     let second = chain().verify(&*trust, &mut budget).unwrap_err();
-    assert_eq!((second.class(), budget.spent()), (Class::TooLarge, 10));
+    assert_eq!((second.class(), budget.spent()), (Class::TooLarge, 11));
 }

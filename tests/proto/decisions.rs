@@ -171,6 +171,7 @@ prop_compose! {
             epochs,
             traceparent: trace.map(Bytes::from),
             hops,
+            approval: None,
         };
         draft
     }

@@ -4,6 +4,7 @@
 #[path = "../forge/mod.rs"]
 mod forge;
 
+mod approval;
 mod audit;
 mod batch;
 mod canonical;

@@ -146,6 +146,77 @@ fn unknown_keys_and_words_are_configuration_errors() {
     assert!(matches!(refused, InvalidPolicy::LimitedDeny(_)));
 }
 
+/// PO-4: what a policy says of approvals is understood or refused.
+#[test]
+fn a_misspelt_approval_is_an_error() {
+    let asking = |needs: &str| {
+        let text = format!(r#"{{ "rules": [], "approval": {needs} }}"#);
+        Policy::from_json(&text)
+    };
+    let two = r#"[ { "subjects": "b.>", "actions": ["pub", "serve"] },
+                   { "subjects": "a.*", "actions": ["req"] } ]"#;
+    let policy = asking(two).unwrap();
+    let needs: Vec<String> = policy.approval().iter().map(ToString::to_string).collect();
+    assert_eq!(needs, ["req:a.*", "pub+serve:b.>"]);
+    for needs in [
+        r#"{ "subjects": "a", "actions": ["pub"] }"#,
+        r#"[ "a" ]"#,
+        r#"[ { "subjects": "a" } ]"#,
+        r#"[ { "actions": ["pub"] } ]"#,
+        r#"[ { "subjects": "a", "actions": [] } ]"#,
+        r#"[ { "subjects": "a", "actions": ["publish"] } ]"#,
+        r#"[ { "subjects": "a", "actions": ["sub"] } ]"#,
+        r#"[ { "subjects": "a", "actions": ["delegate"] } ]"#,
+        r#"[ { "subjects": "a..b", "actions": ["pub"] } ]"#,
+        r#"[ { "subjects": "a", "actions": ["pub"], "by": "bob" } ]"#,
+        r#"[ { "subjects": "a", "actions": ["pub"] }, { "subjects": "a", "actions": ["req"] } ]"#,
+    ] {
+        assert!(asking(needs).is_err(), "{needs}");
+    }
+    let many = |count: usize| {
+        let need = |n| format!(r#"{{ "subjects": "s{n}", "actions": ["pub"] }}"#);
+        let needs: Vec<String> = (0..count).map(need).collect();
+        asking(&format!("[{}]", needs.join(",")))
+    };
+    assert!(many(64).is_ok());
+    assert_eq!(many(65).unwrap_err(), InvalidPolicy::TooMany);
+}
+
+/// PO-8: the largest policy there can be decides in a time that is bounded by its size alone: 256
+/// rules and 64 entries about approvals, each of 16 tokens, none of which matches before its last.
+#[test]
+fn the_largest_policy_decides_in_bounded_time() {
+    let pattern = |n: usize| format!("{}.n{n}", vec!["*"; 15].join("."));
+    let rules: Vec<String> = (0..256)
+        .map(|n| match n {
+            0 => open(),
+            _ => rule(&format!("r{n}"), "deny", r#""pub""#, &pattern(n), ""),
+        })
+        .collect();
+    let needs: Vec<String> = (0..64)
+        .map(|n| format!(r#"{{ "subjects": "{}", "actions": ["pub"] }}"#, pattern(n)))
+        .collect();
+    let text = format!(
+        r#"{{ "rules": [{}], "approval": [{}] }}"#,
+        rules.join(","),
+        needs.join(",")
+    );
+    let mut stage = Stage::of(Mesh::new().policy(&text));
+    let chain = stage.chain(&["alice"]);
+    let subject = vec!["a"; 16].join(".");
+    let frames: Vec<_> = (0..100)
+        .map(|_| Letter::publish(&chain, &subject).frame())
+        .collect();
+    let started = std::time::Instant::now();
+    for frame in &frames {
+        assert!(stage.decide(frame, &subject, None).result.is_ok());
+    }
+    // A decision takes less than a millisecond, a signature included. Without a bound it would take
+    // as long as a peer likes, so that a factor of a hundred tells one from the other.
+    let each = started.elapsed() / 100;
+    assert!(each < std::time::Duration::from_millis(100), "{each:?}");
+}
+
 /// PO-4, on the wire: a policy file with anything out of place is refused as a whole.
 #[test]
 fn a_policy_file_with_anything_odd_is_refused() {

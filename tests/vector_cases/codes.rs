@@ -81,6 +81,7 @@ pub const POLICY_DENIED_RATE: u16 = 2004;
 pub const POLICY_DENIED_NO_SESSION: u16 = 2005;
 pub const POLICY_DENIED_MODE: u16 = 2006;
 pub const POLICY_DENIED_TTL: u16 = 2007;
+pub const POLICY_DENIED_NOT_APPROVED: u16 = 2008;
 
 pub const HANDSHAKE_FAILED_TRANSCRIPT: u16 = 2201;
 pub const HANDSHAKE_FAILED_COOKIE: u16 = 2202;
@@ -107,6 +108,7 @@ pub const OVERLOADED_SHARED_REPLAY: u16 = 2407;
 
 pub const INTERNAL_HANDLER: u16 = 2601;
 pub const INTERNAL_RANDOM: u16 = 2602;
+pub const INTERNAL_VERIFIER: u16 = 2603;
 
 pub const TOO_LARGE: u16 = 201;
 pub const UNSUPPORTED_VERSION: u16 = 301;
@@ -187,6 +189,7 @@ pub const ALL: &[u16] = &[
     POLICY_DENIED_NO_SESSION,
     POLICY_DENIED_MODE,
     POLICY_DENIED_TTL,
+    POLICY_DENIED_NOT_APPROVED,
     HANDSHAKE_FAILED_TRANSCRIPT,
     HANDSHAKE_FAILED_COOKIE,
     HANDSHAKE_FAILED_NONCE,
@@ -209,6 +212,7 @@ pub const ALL: &[u16] = &[
     OVERLOADED_SHARED_REPLAY,
     INTERNAL_HANDLER,
     INTERNAL_RANDOM,
+    INTERNAL_VERIFIER,
     TOO_LARGE,
     UNSUPPORTED_VERSION,
     BAD_SIGNATURE,
@@ -246,4 +250,5 @@ pub const EXCUSED: &[(u16, &str)] = &[
     (AUDIT_UNAVAILABLE, "made where the audit slot is taken"),
     (INTERNAL_HANDLER, "made where handlers run"),
     (INTERNAL_RANDOM, "made where random numbers are drawn"),
+    (INTERNAL_VERIFIER, "made where the verifier panics"),
 ];

@@ -64,6 +64,7 @@ pub const COVERS: &[(&str, &[&str])] = &[
             "root/pin-before-development",
             "header/lifetime-before-combination",
             "fresh/*-before-signature",
+            "approval/*-and-*",
             "policy/first-rule-first",
             "policy/within-a-rule-mode-first",
             "batch/order-*",
@@ -78,6 +79,7 @@ pub const COVERS: &[(&str, &[&str])] = &[
             "batch/after-*",
             "reply/after-a-forgery",
             "policy/rate-refused-*",
+            "approval/after-*",
             "handshake/cookie-after-a-forgery",
             "audit/after-a-refused-batch",
         ],
@@ -131,6 +133,7 @@ pub const COVERS: &[(&str, &[&str])] = &[
             "batch/signature-of-the-*",
             "root/signed-under-*",
             "files/*-signed-under-*",
+            "approval/signed-under-*",
             "files/policy-relabelled",
             "certificate/*-under-*",
             "handshake/*-signed-under-*",
@@ -587,6 +590,120 @@ pub const COVERS: &[(&str, &[&str])] = &[
             "*=1507",
         ],
     ),
+    (
+        "M-permit-approval",
+        &[
+            "approval/*=2008",
+            "approval/approved",
+            "approval/nine-links",
+            "approval/in-a-batch",
+            "approval/answer-with",
+            "approval/after-a-refusal",
+        ],
+    ),
+    (
+        "M-permit-approval-else",
+        &["approval/*-with-garbage=allow", "approval/*-without=allow"],
+    ),
+    (
+        "M-policy-ext-count",
+        &["files/approval-ext-nine", "files/approval-ext-one"],
+    ),
+    (
+        "M-policy-ext-size",
+        &["files/approval-ext-value-32769-bytes"],
+    ),
+    ("M-policy-ext-order", &["files/approval-ext-twice"]),
+    (
+        "M-policy-ext-known",
+        &[
+            "files/policy-ext",
+            "files/approval-ext-not-critical",
+            "files/approval-ext-id-*",
+            "files/approval-ext-one",
+        ],
+    ),
+    (
+        "M-policy-ext-value",
+        &["files/approval-ext-value-*", "files/approval-needs-*=allow"],
+    ),
+    (
+        "M-needs-count",
+        &["files/approval-needs-none", "files/approval-needs-6*"],
+    ),
+    ("M-needs-actions", &["files/approval-needs-actions-*"]),
+    (
+        "M-needs-order",
+        &[
+            "files/approval-needs-pattern-twice",
+            "files/approval-needs-*scending",
+        ],
+    ),
+    (
+        "M-approval-form",
+        &[
+            "approval/approved",
+            "approval/empty",
+            "approval/v-2",
+            "approval/ext",
+            "approval/epoch-*",
+            "approval/mesh-15-bytes",
+            "approval/body-*",
+            "approval/*trailing",
+            "approval/of-two-values",
+            "approval/301-bytes",
+        ],
+    ),
+    (
+        "M-approval-lifetime",
+        &["approval/an-hour*", "approval/no-time"],
+    ),
+    ("M-approval-mesh", &["approval/other-mesh"]),
+    (
+        "M-approval-registrar",
+        &[
+            "approval/registrar-1",
+            "approval/signed-by-*",
+            "approval/signed-under-*",
+            "approval/signature-zero",
+            "approval/bad-signature-after-a-good",
+        ],
+    ),
+    (
+        "M-approval-chain",
+        &[
+            "approval/other-leaf",
+            "approval/other-bytes",
+            "approval/of-*",
+            "approval/twice*",
+        ],
+    ),
+    (
+        "M-approval-end",
+        &["approval/1-ms-beyond-the-chain", "approval/an-hour"],
+    ),
+    (
+        "M-approval-policy",
+        &[
+            "approval/policy-*",
+            "approval/registry-*",
+            "approval/revocations-*",
+        ],
+    ),
+    (
+        "M-approval-window",
+        &["approval/begins-*", "approval/ends-*", "approval/ended-*"],
+    ),
+    (
+        "M-approval-spares-nothing",
+        &[
+            "approval/bad-link",
+            "approval/revoked",
+            "approval/no-rule-*",
+            "approval/denied-*",
+            "approval/too-old-*",
+        ],
+    ),
     ("M-permit-ttl", &["policy/ttl-*", "order/ttl-and-deny-rule"]),
     (
         "M-permit-deny",
@@ -754,16 +871,25 @@ pub const COVERS: &[(&str, &[&str])] = &[
             "extension/epochs-critical",
             "extension/trace-critical",
             "extension/hops-not-critical",
+            "extension/unknown-critical",
         ],
     ),
     ("M-ext-epochs", &["extension/epochs*"]),
     ("M-ext-traceparent", &["extension/trace*"]),
     ("M-ext-hops-form", &["extension/hops-*"]),
     ("M-ext-hops", &["extension/hops-1*", "extension/hops-255"]),
-    ("M-ext-unknown-critical", &["extension/unknown*critical"]),
+    ("M-ext-unknown-critical", &["extension/unknown-*critical"]),
+    (
+        "M-ext-approval",
+        &[
+            "extension/unknown",
+            "extension/approval-*",
+            "approval/*-with-garbage=allow",
+        ],
+    ),
     (
         "M-ext-unknown",
-        &["extension/unknown", "extension/unknown-highest"],
+        &["extension/unknown-5", "extension/unknown-highest"],
     ),
     (
         "M-batch-body-size",

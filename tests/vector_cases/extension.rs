@@ -79,8 +79,12 @@ pub fn write(book: &mut Book) {
     case("hops-2-bytes", about, ill, vec![ext(3, true, [0, 1])]);
     case("hops-not-critical", about, ill, vec![ext(3, false, [1])]);
 
-    let about = "An unknown extension may be ignored unless it is critical";
+    let about = "Extension 4, not critical, is an approval: ignored where policy asks for none";
     case("unknown", about, Allow, vec![ext(4, false, b"?")]);
+    case("approval-empty", about, Allow, vec![ext(4, false, b"")]);
+    let about = "An unknown extension may be ignored unless it is critical";
+    case("unknown-5", about, Allow, vec![ext(5, false, b"?")]);
+    case("unknown-5-critical", about, ill, vec![ext(5, true, b"?")]);
     case(
         "unknown-highest",
         about,

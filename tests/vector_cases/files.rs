@@ -9,6 +9,7 @@ use super::codes::*;
 use super::deny;
 use super::json::words;
 use super::play::Play;
+use super::policies::approvals;
 use super::policies::ceilings;
 use super::policies::lists;
 use super::policies::rules;
@@ -57,6 +58,7 @@ pub fn write(book: &mut Book) {
     ceilings(book);
     lists(book);
     rules(book);
+    approvals(book);
     scores(book);
     replacing(book);
 }
@@ -123,8 +125,14 @@ fn heads(book: &mut Book, file: &str) {
     } else {
         6
     };
+    let unknown = list([Value::Uint(99), Value::Bool(false), bin([])]);
+    let one = if file == "policy" {
+        unknown
+    } else {
+        Value::Nil
+    };
     case("ext", about, deny(MALFORMED_EXTENSION), &|f| {
-        f.set(&[last], list([Value::Nil]))
+        f.set(&[last], list([one.clone()]))
     });
     case("ext-as-nil", about, deny(MALFORMED_WRONG_TYPE), &|f| {
         f.set(&[last], Value::Nil)

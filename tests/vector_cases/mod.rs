@@ -9,6 +9,7 @@ pub mod json;
 pub mod play;
 pub mod run;
 
+mod approval;
 mod attacks;
 mod attenuation;
 mod audit;
@@ -273,6 +274,7 @@ const THEMES: &[(&str, Theme)] = &[
     ("time", time::write),
     ("standing", standing::write),
     ("policy", policy::write),
+    ("approval", approval::write),
     ("batch", batch::write),
     ("order", order::write),
     ("root", root::write),

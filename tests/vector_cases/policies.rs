@@ -279,6 +279,115 @@ pub(super) fn rules(book: &mut Book) {
     );
 }
 
+/// What a policy says needs an approval: its extension 1.
+pub(super) fn approvals(book: &mut Book) {
+    let need = |pattern: &str, actions: u64| list([text(pattern), Value::Uint(actions)]);
+    let extension = |id: u64, critical: bool, value: Value| {
+        list([Value::Uint(id), Value::Bool(critical), value])
+    };
+    let asking = |needs: Vec<Value>| extension(1, true, bin(list(needs).encode()));
+    let of = |extensions: Vec<Value>| with("policy", |f| f.set(&[9], list(extensions)));
+    let some = || asking(vec![need("a.>", 1)]);
+    let ill = deny(MALFORMED_EXTENSION);
+    let (range, large) = (deny(MALFORMED_OUT_OF_RANGE), deny(TOO_LARGE));
+    let (duplicate, kind) = (deny(MALFORMED_DUPLICATE), deny(MALFORMED_WRONG_TYPE));
+    let length = deny(MALFORMED_WRONG_LENGTH);
+    let many = |count: usize| {
+        let needs = (0..count).map(|n| need(&format!("s{n:03}"), 13));
+        asking(needs.collect())
+    };
+    let about = "A policy has extensions that are known, each once and in order, and no others";
+    let critical = |id, flag| extension(id, flag, bin(list([need("a", 1)]).encode()));
+    let rows: Vec<(&str, Vec<Value>, Claim)> = vec![
+        ("one", vec![some()], Allow),
+        ("not-critical", vec![critical(1, false)], ill),
+        ("id-0", vec![critical(0, true)], ill),
+        ("id-highest", vec![critical(65_535, false)], ill),
+        ("id-65536", vec![critical(65_536, true)], range),
+        ("twice", vec![some(), some()], ill),
+        (
+            "of-two-values",
+            vec![list([Value::Uint(1), Value::Bool(true)])],
+            length,
+        ),
+        ("nine", vec![some(); 9], large),
+        ("as-nil", vec![Value::Nil], kind),
+        ("value-as-list", vec![extension(1, true, list([]))], kind),
+        (
+            "value-32769-bytes",
+            vec![extension(1, true, bin(vec![0; 32_769]))],
+            large,
+        ),
+        (
+            "value-empty",
+            vec![extension(1, true, bin([]))],
+            deny(MALFORMED_TRUNCATED),
+        ),
+        (
+            "value-trailing",
+            vec![extension(
+                1,
+                true,
+                bin([list([need("a", 1)]).encode(), vec![0]].concat()),
+            )],
+            deny(MALFORMED_TRAILING_BYTES),
+        ),
+    ];
+    for (name, extensions, claim) in rows {
+        let name = format!("approval-ext-{name}");
+        state(book, &name, about, claim, &of(extensions), |_| {});
+    }
+    let about = "Which messages need an approval: 1 to 64 patterns in order, with their actions";
+    let rows: Vec<(&str, Value, Claim)> = vec![
+        ("none", asking(vec![]), ill),
+        ("64", many(64), Allow),
+        ("65", many(65), large),
+        ("actions-13", asking(vec![need("a", 13)]), Allow),
+        ("actions-0", asking(vec![need("a", 0)]), range),
+        ("actions-sub", asking(vec![need("a", 2)]), range),
+        ("actions-sub-too", asking(vec![need("a", 3)]), range),
+        ("actions-delegate", asking(vec![need("a", 32)]), range),
+        ("actions-16", asking(vec![need("a", 16)]), range),
+        ("actions-256", asking(vec![need("a", 256)]), range),
+        (
+            "pattern-empty",
+            asking(vec![need("", 1)]),
+            deny(MALFORMED_BAD_SUBJECT),
+        ),
+        (
+            "pattern-bad",
+            asking(vec![need("a..b", 1)]),
+            deny(MALFORMED_BAD_SUBJECT),
+        ),
+        (
+            "pattern-long",
+            asking(vec![need(&"s".repeat(256), 1)]),
+            large,
+        ),
+        (
+            "pattern-twice",
+            asking(vec![need("a", 1), need("a", 4)]),
+            duplicate,
+        ),
+        (
+            "descending",
+            asking(vec![need("b", 1), need("a", 1)]),
+            duplicate,
+        ),
+        (
+            "ascending",
+            asking(vec![need("a", 1), need("a.b", 1), need("b", 1)]),
+            Allow,
+        ),
+        ("of-one", asking(vec![list([text("a")])]), length),
+        ("as-nil", asking(vec![Value::Nil]), kind),
+    ];
+    for (name, extension, claim) in rows {
+        let name = format!("approval-needs-{name}");
+        state(book, &name, about, claim, &of(vec![extension]), |_| {});
+    }
+}
+
 pub(super) fn scores(book: &mut Book) {
     let entry = |name: &str, score: u64| list([text(name), Value::Uint(score)]);
     let of = |entries: Vec<Value>| Vault::new().scored(list(entries));

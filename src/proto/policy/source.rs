@@ -7,13 +7,15 @@ use serde::Deserialize;
 use super::Agents;
 use super::Ceilings;
 use super::Effect;
-use super::MODES_ALL;
+use super::NeedsApproval;
 use super::Policy;
 use super::Rate;
 use super::Rule;
-use super::RuleLimits;
+use super::rule::MODES_ALL;
+use super::rule::RuleLimits;
 use crate::proto::identity::AgentId;
 use crate::proto::identity::KeyBytes;
+use crate::proto::limits::APPROVAL_NEEDS_MAX;
 use crate::proto::limits::RULES_MAX;
 use crate::proto::scope::Action;
 use crate::proto::scope::Actions;
@@ -55,11 +57,19 @@ pub enum InvalidPolicy {
     /// A limit out of range, or a rule without actions.
     #[error("policy rule {0:?}: a limit is out of range")]
     Range(String),
+    /// An entry about approvals with an unusable pattern or action, or on a pattern that has one.
+    #[error("policy approval on {subjects:?}: {why}")]
+    Approval {
+        /// The pattern.
+        subjects: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// A ceiling out of range: see [`Ceilings`].
     #[error("policy: a ttl ceiling is out of range")]
     Ceiling,
-    /// More than [`RULES_MAX`] rules.
-    #[error("policy: more than 256 rules")]
+    /// More than [`RULES_MAX`] rules, or than [`APPROVAL_NEEDS_MAX`] entries about approvals.
+    #[error("policy: more than 256 rules, or 64 entries about approvals")]
     TooMany,
 }
 
@@ -73,6 +83,8 @@ pub(super) struct Source {
     blocked: Names,
     allowed: Option<Names>,
     rules: Vec<RuleSource>,
+    #[serde(default)]
+    approval: Vec<NeedSource>,
 }
 
 #[derive(Default, Deserialize)]
@@ -98,9 +110,16 @@ struct RuleSource {
     modes: Option<Vec<u8>>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NeedSource {
+    subjects: String,
+    actions: Vec<String>,
+}
+
 impl Source {
     pub(super) fn compile(self) -> Result<Policy, InvalidPolicy> {
-        if self.rules.len() > RULES_MAX {
+        if self.rules.len() > RULES_MAX || self.approval.len() > APPROVAL_NEEDS_MAX {
             return Err(InvalidPolicy::TooMany);
         }
         if !self.ttl.are_sound() {
@@ -114,12 +133,25 @@ impl Source {
             }
             rules.push(source.compile()?);
         }
+        let mut approval = Vec::with_capacity(self.approval.len());
+        for source in self.approval {
+            approval.push(source.compile()?);
+        }
+        approval.sort_by(|a, b| a.subjects.as_str().cmp(b.subjects.as_str()));
+        let twice = |pair: &[NeedsApproval]| pair[0].subjects == pair[1].subjects;
+        if let Some(pair) = approval.windows(2).find(|pair| twice(pair)) {
+            return Err(InvalidPolicy::Approval {
+                subjects: pair[0].subjects.to_string(),
+                why: "a pattern has one entry",
+            });
+        }
         let allowed = self.allowed.map(Names::compile).transpose()?;
         Ok(Policy {
             ttl: self.ttl,
             blocked: self.blocked.compile()?,
             allowed,
             rules,
+            approval,
         })
     }
 }
@@ -136,6 +168,25 @@ impl Names {
             agents.keys.insert(key);
         }
         Ok(agents)
+    }
+}
+
+impl NeedSource {
+    fn compile(self) -> Result<NeedsApproval, InvalidPolicy> {
+        let fault = |why| {
+            let subjects = self.subjects.clone();
+            InvalidPolicy::Approval { subjects, why }
+        };
+        let pattern = SubjectPattern::parse(&self.subjects);
+        let pattern = pattern.map_err(|_| fault("no subject pattern"))?;
+        let mut actions = Actions::default();
+        for name in &self.actions {
+            let action = Action::from_name(name);
+            let action = action.ok_or_else(|| fault("its actions are pub, req and serve"))?;
+            actions = actions.with(action);
+        }
+        NeedsApproval::new(actions, pattern)
+            .ok_or_else(|| fault("its actions are pub, req and serve, at least one"))
     }
 }
 

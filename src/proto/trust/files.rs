@@ -204,7 +204,11 @@ pub(super) fn read_body<T>(
         validity: read_validity(&mut r)?,
     };
     let content = read(&mut r)?;
-    let extensions = Extensions::read(&mut r, kind)?;
+    let extensions = match kind {
+        // A policy reads its own.
+        FileKind::Policy => Extensions::default(),
+        _ => Extensions::read(&mut r, kind)?,
+    };
     r.finish()?;
     Ok((edition, content, extensions))
 }
@@ -316,7 +320,10 @@ impl FileDraft<'_> {
             let value = [index.to_be_bytes(), count.to_be_bytes()].concat();
             ext.push((EXT_SHARD, true, value.into()));
         }
-        wire::encode_into(&mut body, &ext);
+        // A policy has written its own.
+        if kind != FileKind::Policy {
+            wire::encode_into(&mut body, &ext);
+        }
         sign_file(kind, &body, signers)
     }
 }

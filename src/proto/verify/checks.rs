@@ -1,5 +1,9 @@
 //! The checks themselves, in their one order. They change nothing but the chain cache.
 
+use std::cell::OnceCell;
+use std::cell::RefCell;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use quick_cache::sync::Cache;
 
@@ -10,6 +14,7 @@ use super::Scene;
 use super::asker::Asker;
 use super::asker::in_inbox_of;
 use super::asker::unexpected;
+use crate::proto::approval::Approval;
 use crate::proto::audit::HeaderFacts;
 use crate::proto::batch::BatchClaims;
 use crate::proto::batch::BatchProof;
@@ -24,9 +29,11 @@ use crate::proto::envelope::UnverifiedEnvelope;
 use crate::proto::identity::AgentId;
 use crate::proto::identity::KeyBytes;
 use crate::proto::identity::PublicKey;
+use crate::proto::limits::APPROVAL_CACHE;
 use crate::proto::limits::BATCH_CACHE;
 use crate::proto::limits::CHAIN_CACHE;
 use crate::proto::names::Tag;
+use crate::proto::policy::Approvals;
 use crate::proto::policy::Permitted;
 use crate::proto::policy::Request;
 use crate::proto::rejection::Place;
@@ -54,6 +61,8 @@ pub(super) struct Checks {
     chains: Cache<ObjectId, VerifiedChain>,
     /// Batches whose signature verified, by body and signature.
     batches: Cache<ObjectId, Authentic<BatchClaims>>,
+    /// Approvals whose signature verified, by all their bytes.
+    approvals: Cache<ObjectId, Arc<Approval>>,
 }
 
 /// What has been found out about a message by the time it is accepted or refused.
@@ -73,6 +82,7 @@ impl Checks {
             skew,
             chains: Cache::new(CHAIN_CACHE),
             batches: Cache::new(BATCH_CACHE),
+            approvals: Cache::new(APPROVAL_CACHE),
         }
     }
 
@@ -142,7 +152,8 @@ impl Checks {
         let asker = Requester::of(&authentic, id, sender_key);
         let checked = || -> Result<Checked, Rejection> {
             let content = Content::open(&envelope.content, claims)?;
-            let permitted = self.authorize(claims, &duty, &chain, &holders, scene)?;
+            let (permitted, approval) =
+                self.authorize(claims, &duty, &chain, &holders, scene, &mut budget)?;
             let sender = sender.agent().clone();
             Ok(Checked {
                 id,
@@ -152,6 +163,7 @@ impl Checks {
                 authentic,
                 content,
                 permitted,
+                approval,
                 sighting,
             })
         };
@@ -222,7 +234,8 @@ impl Checks {
         chain: &VerifiedChain,
         holders: &Holders<'_>,
         scene: &Scene<'_>,
-    ) -> Result<Permitted, Rejection> {
+        budget: &mut Budget,
+    ) -> Result<(Permitted, Option<Arc<Approval>>), Rejection> {
         let need = Need {
             action: claims.action,
             subject: duty,
@@ -231,7 +244,14 @@ impl Checks {
         chain.check_covers(&need)?;
         let policy = scene.trust.policy();
         policy.check_lifetimes(chain)?;
-        policy.permit(&Request {
+        let (approval, budget) = (OnceCell::new(), RefCell::new(budget));
+        let approved = || {
+            let found = self.find_approval(claims, &mut budget.borrow_mut(), scene);
+            let skew = self.skew;
+            let found = found.filter(|a| a.check(chain, scene.trust, scene.now, skew).is_ok());
+            found.is_some_and(|found| approval.set(found).is_ok())
+        };
+        let permitted = policy.permit(&Request {
             mid: claims.mid,
             action: claims.action,
             subject: duty,
@@ -241,7 +261,28 @@ impl Checks {
             depth: chain.depth(),
             score: holders.lowest_score(scene.trust),
             session: scene.sessions.has(&chain.leaf().holder(), scene.now),
-        })
+            approval: Approvals::Ask(&approved),
+        })?;
+        Ok((permitted, approval.into_inner()))
+    }
+
+    /// The approval a header carries, authentic. One met before skips its signature and nothing
+    /// else.
+    fn find_approval(
+        &self,
+        claims: &Claims,
+        budget: &mut Budget,
+        scene: &Scene<'_>,
+    ) -> Option<Arc<Approval>> {
+        let bytes = claims.extensions.approval.as_ref()?;
+        let digest = Tag::Approval.digest(bytes);
+        if let Some(approval) = self.approvals.get(&digest) {
+            return Some(approval);
+        }
+        budget.spend_signature(Place::Approval).ok()?;
+        let approval = Arc::new(Approval::open(bytes, scene.trust).ok()?);
+        self.approvals.insert(digest, approval.clone());
+        Some(approval)
     }
 }
 
@@ -312,5 +353,7 @@ pub(super) struct Checked {
     pub(super) authentic: Authentic<Claims>,
     pub(super) content: Content,
     pub(super) permitted: Permitted,
+    /// The approval the permission rests on, where policy asks for one.
+    pub(super) approval: Option<Arc<Approval>>,
     pub(super) sighting: Sighting,
 }

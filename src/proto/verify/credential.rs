@@ -13,6 +13,7 @@ use crate::proto::chain::VerifiedChain;
 use crate::proto::identity::KeyBytes;
 use crate::proto::identity::SigningKey;
 use crate::proto::names::MODE_SINGLE;
+use crate::proto::policy::Approvals;
 use crate::proto::policy::Request;
 use crate::proto::rejection::ChainBroken;
 use crate::proto::rejection::Place;
@@ -33,7 +34,8 @@ use crate::proto::trust::Purpose;
 /// # Errors
 ///
 /// Why a receiver in the same trust state would refuse. Rates and sessions are the receiver's to
-/// judge and are not looked at.
+/// judge and are not looked at; whether policy asks for an approval is
+/// [its](crate::proto::policy::Policy::asks_for_approval) word.
 pub fn check_send(
     credential: &Credential,
     action: Action,
@@ -66,6 +68,7 @@ pub fn check_send(
         depth: chain.depth(),
         score: holders.lowest_score(trust),
         session: true,
+        approval: Approvals::Later,
     };
     trust.policy().permit(&request).map(drop)
 }

@@ -1,15 +1,19 @@
 //! The verified message.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::Holders;
 use super::Scene;
 use super::checks::Checked;
+use crate::proto::approval::Approval;
 use crate::proto::chain::VerifiedChain;
 use crate::proto::envelope::Claims;
 use crate::proto::envelope::Content;
 use crate::proto::identity::AgentId;
 use crate::proto::identity::KeyBytes;
+use crate::proto::policy::Approvals;
 use crate::proto::policy::Permitted;
 use crate::proto::policy::Request;
 use crate::proto::rejection::Internal;
@@ -29,7 +33,7 @@ use crate::proto::trust::Purpose;
 /// - an issuer of the mesh granted, and every holder in between handed on, authority that covers
 ///   this action on this subject, at every link;
 /// - no link, key or holder was revoked, blocked, unknown or expired;
-/// - policy permitted it;
+/// - policy permitted it, and a registrar had approved the chain where policy asks for that;
 /// - this receiver had not accepted it before;
 /// - and an audit event says so.
 ///
@@ -59,6 +63,7 @@ pub struct VerifiedEnvelope {
     id: ObjectId,
     sender: AgentId,
     chain: VerifiedChain,
+    approval: Option<Arc<Approval>>,
     content: Content,
 }
 
@@ -74,6 +79,7 @@ impl VerifiedEnvelope {
             authentic,
             content,
             permitted,
+            approval,
             ..
         } = checked;
         let claims = authentic.claims().clone();
@@ -91,6 +97,7 @@ impl VerifiedEnvelope {
             id,
             sender,
             chain,
+            approval,
             content,
         })
     }
@@ -120,6 +127,11 @@ impl VerifiedEnvelope {
         &self.chain
     }
 
+    /// The approval of the chain that policy asked for; `None` where it asked for none.
+    pub fn approval(&self) -> Option<&Approval> {
+        self.approval.as_deref()
+    }
+
     /// The payload, a slice of the received buffer.
     pub fn payload(&self) -> &Bytes {
         &self.content.payload
@@ -141,7 +153,27 @@ impl VerifiedEnvelope {
     ///
     /// Why the message would be refused now.
     pub fn recheck(&self, scene: &Scene<'_>, skew: ClockSkew) -> Result<(), Rejection> {
-        still_holds(&self.claims, &self.chain, scene, skew).map(drop)
+        let approval = self.approval.as_deref();
+        still_holds(&self.claims, &self.chain, approval, scene, skew).map(drop)
+    }
+}
+
+/// Whether a chain is approved now. What came with the message is opened where policy did not ask
+/// for it before.
+fn is_approved(
+    claims: &Claims,
+    chain: &VerifiedChain,
+    approval: Option<&Approval>,
+    scene: &Scene<'_>,
+    skew: ClockSkew,
+) -> bool {
+    let counts = |approval: &Approval| approval.check(chain, scene.trust, scene.now, skew).is_ok();
+    match (approval, &claims.extensions.approval) {
+        (Some(approval), _) => counts(approval),
+        (None, Some(bytes)) => {
+            Approval::open(bytes, scene.trust).is_ok_and(|approval| counts(&approval))
+        }
+        (None, None) => false,
     }
 }
 
@@ -151,6 +183,7 @@ impl VerifiedEnvelope {
 pub(super) fn still_holds(
     claims: &Claims,
     chain: &VerifiedChain,
+    approval: Option<&Approval>,
     scene: &Scene<'_>,
     skew: ClockSkew,
 ) -> Result<(NotRevoked, Option<Permitted>), Rejection> {
@@ -167,6 +200,7 @@ pub(super) fn still_holds(
     }
     let policy = trust.policy();
     policy.check_lifetimes(chain)?;
+    let approved = || is_approved(claims, chain, approval, scene, skew);
     let permitted = policy.permit(&Request {
         mid: claims.mid,
         action: claims.action,
@@ -177,6 +211,7 @@ pub(super) fn still_holds(
         depth: chain.depth(),
         score: holders.lowest_score(trust),
         session: scene.sessions.has(&chain.leaf().holder(), now),
+        approval: Approvals::Ask(&approved),
     })?;
     Ok((not_revoked, Some(permitted)))
 }

@@ -31,6 +31,7 @@ use super::envelope::Claims;
 use super::identity::KeyBytes;
 use super::limits::AUDIT_DIGEST_PREFIX;
 use super::policy::RateLimiter;
+use super::rejection::Internal;
 use super::rejection::PolicyDenied;
 use super::rejection::Rejection;
 use super::replay::LookUp;
@@ -286,7 +287,9 @@ impl Examined {
         };
         let claims = checked.authentic.claims();
         let asker = Requester::of(&checked.authentic, checked.id, checked.sighting.sender);
-        let renewed = still_holds(claims, &checked.chain, scene, skew).and_then(|renewed| {
+        let approval = checked.approval.as_deref();
+        let renewed = still_holds(claims, &checked.chain, approval, scene, skew);
+        let renewed = renewed.and_then(|renewed| {
             check_receiver(own, &claims.subject, scene, skew)?;
             Ok(renewed)
         });
@@ -322,6 +325,34 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// The verdict on a message about which nothing was found out, because deciding it failed: it is
+    /// refused.
+    pub(crate) fn failed(
+        frame: &Bytes,
+        delivered: &str,
+        at: Timestamp,
+        trust: &Arc<TrustState>,
+    ) -> Self {
+        let reason = Internal::Verifier;
+        let rejection = Rejection::Internal { reason };
+        let prefix = &frame[..frame.len().min(AUDIT_DIGEST_PREFIX)];
+        Self {
+            outcome: Err(rejection.into()),
+            decision: Decision {
+                at,
+                rejection: Some(rejection),
+                delivered: delivered.to_owned(),
+                len: frame.len(),
+                digest: Some(sha2::Sha256::digest(prefix).into()),
+                header: None,
+                authentic: false,
+                chain: None,
+                trust: trust.clone(),
+                cost_ns: None,
+            },
+        }
+    }
+
     /// Whether the message is accepted.
     pub fn is_accepted(&self) -> bool {
         self.outcome.is_ok()

@@ -23,6 +23,9 @@ pub enum AuthorityError {
     /// No agent has this key.
     #[error("no enrolled agent has this key")]
     Unknown,
+    /// Nothing was published yet that could be decided by.
+    #[error("nothing was published yet")]
+    Unpublished,
     /// Only a served mesh has this.
     #[error("the mesh is a static one: its trust root has no timestamp role")]
     Static,

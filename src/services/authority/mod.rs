@@ -23,6 +23,8 @@ use crate::client::clock::SystemClock;
 use crate::client::identity::Identity;
 use crate::client::identity::TrustHandle;
 use crate::client::random::random;
+use crate::proto::approval::ApprovalClaims;
+use crate::proto::approval::UnverifiedApproval;
 use crate::proto::certificate::CertificateClaims;
 use crate::proto::certificate::UnverifiedCertificate;
 use crate::proto::chain::Chain;
@@ -30,6 +32,7 @@ use crate::proto::delegation::LinkDraft;
 use crate::proto::identity::AgentId;
 use crate::proto::identity::KeyBytes;
 use crate::proto::identity::SigningKey;
+use crate::proto::limits::APPROVAL_TTL_MAX_MS;
 use crate::proto::limits::LIFETIME_MAX_MS;
 use crate::proto::limits::ROOT_GRANT_TTL_MS;
 use crate::proto::policy::Policy;
@@ -43,6 +46,7 @@ use crate::proto::root::TrustRoot;
 use crate::proto::scope::Scope;
 use crate::proto::signing::MeshId;
 use crate::proto::signing::ObjectId;
+use crate::proto::time::ClockSkew;
 use crate::proto::time::Timestamp;
 use crate::proto::time::Validity;
 use crate::proto::trust::Admission;
@@ -50,6 +54,8 @@ use crate::proto::trust::Edition;
 use crate::proto::trust::FileDraft;
 use crate::proto::trust::TrustFiles;
 use crate::proto::trust::TrustState;
+use crate::proto::verify;
+use crate::proto::verify::Scene;
 
 use self::ledger::Agents;
 use self::ledger::Ledger;
@@ -376,6 +382,73 @@ impl Authority {
         Ok(chain)
     }
 
+    /// Approves a chain, for an hour less a minute and not beyond the chain's own end (protocol
+    /// §10.8). The result is given to [`Client::approved`](crate::Client::approved) of the agent
+    /// that acts under the chain.
+    ///
+    /// It counts as long as the policy's epoch is the one that is published now. This authority
+    /// gives all files a new epoch with every change, so that every change asks for new approvals.
+    ///
+    /// ```
+    /// use trustmesh::ConnectOptions;
+    /// use trustmesh::bus::memory::MemoryBus;
+    /// use trustmesh::proto::policy::Policy;
+    /// use trustmesh::services::authority::Authority;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut mesh = Authority::dev("demo")?;
+    /// mesh.set_policy(Policy::from_json(
+    ///     r#"{ "rules": [ { "name": "pay", "effect": "allow", "actions": ["pub", "sub"],
+    ///                       "subjects": "payments.>" } ],
+    ///          "approval": [ { "subjects": "payments.>", "actions": ["pub"] } ] }"#,
+    /// )?)?;
+    /// let clerk = mesh.agent("clerk", ["pub:payments.>"])?;
+    /// let chain = clerk.grant().clone();
+    /// let clerk = ConnectOptions::new(clerk).connect_bus(MemoryBus::new().connect()).await?;
+    /// assert!(clerk.publish("payments.new", "1".into()).await.is_err());
+    ///
+    /// clerk.approved(mesh.approve(&chain)?)?;
+    /// clerk.publish("payments.new", "1".into()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorityError::Refused`] when a receiver would refuse the chain: links, signatures,
+    /// standing, revocation, lifetimes; or when the clock cannot be trusted.
+    pub fn approve(&self, chain: &Chain) -> Result<Bytes, AuthorityError> {
+        let (now, trust) = (self.clock.now()?, self.state_now()?);
+        let scene = Scene {
+            now,
+            trust: &trust,
+            sessions: &(),
+        };
+        let chain = verify::verify_chain(chain.clone(), &scene, ClockSkew::default())?;
+        let longest = window(now, APPROVAL_TTL_MAX_MS)?;
+        let until = longest.until().min(chain.leaf().validity().until());
+        let validity = Validity::new(longest.from(), until).ok_or(NO_TIME)?;
+        let claims = ApprovalClaims {
+            mesh: self.mesh,
+            leaf: chain.leaf().id(),
+            chain: chain.digest(),
+            epochs: trust.epochs(),
+            validity,
+        };
+        let registrar = (0, &self.keys[&Role::Registrar]);
+        Ok(UnverifiedApproval::sign(&claims, registrar)?)
+    }
+
+    /// The state that is published or, where this process published none, the one on disk.
+    fn state_now(&self) -> Result<Arc<TrustState>, AuthorityError> {
+        match (&self.published, &self.served) {
+            (Some(handle), _) => Ok(handle.current()),
+            (None, Some(served)) => served.state().ok_or(AuthorityError::Unpublished),
+            (None, None) => self.assemble(&self.files(self.epoch)?),
+        }
+    }
+
     /// Replaces the policy, and publishes.
     ///
     /// # Errors
@@ -457,11 +530,12 @@ impl Authority {
     /// [`AuthorityError::Refused`] when the clock cannot be trusted.
     pub fn trust_files(&mut self) -> Result<TrustFiles, AuthorityError> {
         self.epoch += 1;
+        self.files(self.epoch)
+    }
+
+    fn files(&self, epoch: u64) -> Result<TrustFiles, AuthorityError> {
         let validity = window(self.clock.now()?, LIFETIME_MAX_MS)?;
-        let edition = Edition {
-            epoch: self.epoch,
-            validity,
-        };
+        let edition = Edition { epoch, validity };
         let current = self.agents.certificates();
         let certificates: Vec<Bytes> = current.chain(self.ledger.former()).cloned().collect();
         let sign =
@@ -487,14 +561,18 @@ impl Authority {
             self.print()?
         } else {
             let files = self.trust_files()?;
-            let state = TrustState::assemble(&files, admission(self.dev), Some(self.root_id))?;
-            Arc::new(state)
+            self.assemble(&files)?
         };
         match &self.published {
             Some(handle) => handle.replace(state)?,
             None => self.published = Some(Arc::new(TrustHandle::new(state))),
         }
         self.published.clone().ok_or(AuthorityError::Unknown)
+    }
+
+    fn assemble(&self, files: &TrustFiles) -> Result<Arc<TrustState>, AuthorityError> {
+        let state = TrustState::assemble(files, admission(self.dev), Some(self.root_id))?;
+        Ok(Arc::new(state))
     }
 }
 
@@ -505,10 +583,12 @@ const fn admission(dev: bool) -> Admission {
     }
 }
 
+const NO_TIME: Rejection = Rejection::Malformed {
+    place: crate::proto::rejection::Place::TrustFile,
+    reason: crate::proto::rejection::Malformed::Lifetime,
+};
+
 fn window(now: Timestamp, millis: u64) -> Result<Validity, Rejection> {
     let from = now.minus(BACKDATE_MS);
-    Validity::new(from, from.plus(millis)).ok_or(Rejection::Malformed {
-        place: crate::proto::rejection::Place::TrustFile,
-        reason: crate::proto::rejection::Malformed::Lifetime,
-    })
+    Validity::new(from, from.plus(millis)).ok_or(NO_TIME)
 }

@@ -60,6 +60,11 @@ impl Served {
 }
 
 impl Served {
+    /// The state that was published last.
+    pub(super) fn state(&self) -> Option<Arc<TrustState>> {
+        self.follower.state().cloned()
+    }
+
     /// Goes on under the roots that were saved.
     pub(super) fn resume(root: &Bytes, later_roots: Vec<Bytes>) -> Result<Self, Rejection> {
         // Whoever holds the role keys may have a development mesh.

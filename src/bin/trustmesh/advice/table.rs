@@ -508,6 +508,11 @@ pub(super) const TABLE: &[Advice] = &[
                 7,
                 "shorten the message's lifetime, or raise `ttl.envelope_ms`",
             ),
+            (
+                8,
+                "present the chain to the registrar again: an approval ends with its hour, its \
+                 chain and its policy",
+            ),
         ],
     },
     Advice {
@@ -649,6 +654,7 @@ pub(super) const TABLE: &[Advice] = &[
         means: "A fault on our side; the message was refused to be safe.",
         causes: &[
             "a handler of the application panicked",
+            "the verifier itself panicked",
             "the system has no random numbers",
         ],
         remedies: &[
@@ -663,6 +669,10 @@ pub(super) const TABLE: &[Advice] = &[
             (
                 2,
                 "the operating system's generator failed; nothing is signed without it",
+            ),
+            (
+                3,
+                "a fault in trustmesh or in a clock it was given: look for the panic in the output",
             ),
         ],
     },

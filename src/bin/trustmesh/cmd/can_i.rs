@@ -33,7 +33,7 @@ use crate::setting::now;
 /// Say whether an agent may do something, and which link and rule decide it.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "The answer is that of every receiver in the same trust state, before rates and sessions.
+    after_help = "The answer is that of every receiver in the same trust state, before rates, sessions and approvals.
 
 Examples:
   trustmesh can-i pub orders.eu.new --agent planner
@@ -97,6 +97,8 @@ struct Answer<'a> {
     hop: Option<u8>,
     reason: Option<String>,
     rules: Vec<&'a str>,
+    /// What makes the message need an approval of the chain besides.
+    approval: Option<String>,
 }
 
 fn ask(
@@ -131,6 +133,10 @@ fn ask(
     };
     let rules = rules_about(trust.policy(), action, &pattern);
     let rejection = decided.err();
+    let approval = match Subject::parse(subject) {
+        Ok(subject) => trust.policy().asks_for_approval(action, &subject),
+        Err(_) => None,
+    };
     let answer = Answer {
         verdict: if rejection.is_none() { "allow" } else { "deny" },
         action: action.name(),
@@ -141,6 +147,7 @@ fn ask(
         hop: rejection.and_then(|r| r.hop()),
         reason: rejection.map(|r| r.to_string()),
         rules: rules.iter().map(|(name, _)| *name).collect(),
+        approval: approval.map(ToString::to_string),
     };
     output.object(&answer)?;
     tell(&answer, rejection, &credential, &trust, &rules, output)?;
@@ -214,6 +221,9 @@ fn tell(
     }
     for (name, rule) in rules {
         output.line(format_args!("   rule {name}: {rule}"))?;
+    }
+    if let Some(need) = &answer.approval {
+        output.line(format_args!("   and the chain needs approval: {need}"))?;
     }
     if rules.is_empty() {
         output.line("   no rule of the policy is about this")?;

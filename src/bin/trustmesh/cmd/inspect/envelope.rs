@@ -1,6 +1,7 @@
 //! Envelopes: what the header says, the chain hop by hop, the content by its sizes.
 
 use bytes::Bytes;
+use trustmesh::proto::approval::UnverifiedApproval;
 use trustmesh::proto::audit::AuditReader;
 use trustmesh::proto::batch::BatchProof;
 use trustmesh::proto::chain::Chain;
@@ -107,8 +108,23 @@ fn header(parsed: &UnverifiedEnvelope, lens: &Lens) -> Sheet {
             "epochs",
             extensions.epochs.map(|e| Cell::Text(format!("{e:?}"))),
         )
+        .maybe("approval", extensions.approval.as_ref().map(approval))
         .row("forwarded", Cell::Number(extensions.hops.into()))
         .row("mode", Cell::Number(claims.mode.into()))
+}
+
+/// What an approval claims; whether it counts is judged with the rest, where policy asks for one.
+fn approval(bytes: &Bytes) -> Cell {
+    let text = match UnverifiedApproval::parse(bytes) {
+        Ok(approval) => {
+            let claims = approval.claims();
+            let (policy, until) = (claims.epochs.policy, claims.validity.until());
+            let until = crate::text::utc(until);
+            format!("of {} under policy {policy}, until {until}", claims.leaf)
+        }
+        Err(why) => format!("none: {why}"),
+    };
+    Cell::Text(text)
 }
 
 /// The batch that an envelope was signed in, and its place there.

@@ -156,7 +156,14 @@ fn policy(sheet: Sheet, policy: &Policy) -> Sheet {
         .row("delegation ttl", Cell::Number(ttl.delegation_ms))
         .row("blocked", agents(policy.blocked()))
         .maybe("allowed", policy.allowed().map(agents))
+        .maybe("needs approval", needs(policy))
         .list("rules", rules.collect())
+}
+
+fn needs(policy: &Policy) -> Option<Cell> {
+    let needs = policy.approval().iter().map(ToString::to_string);
+    let needs: Vec<String> = needs.collect();
+    (!needs.is_empty()).then_some(Cell::List(needs))
 }
 
 fn agents(agents: &Agents) -> Cell {

@@ -1,5 +1,9 @@
 //! `policy`: what the mesh permits beyond what was granted.
 
+mod diff;
+mod facts;
+mod replay;
+
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -27,7 +31,7 @@ use crate::setting::Setting;
 /// Largest policy file: 256 rules of a few lines each.
 const POLICY_FILE_MAX: u64 = 1024 * 1024;
 
-/// Check a policy, explain what it decides, and put it in force.
+/// Check, explain and compare policies, and put one in force.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:
   trustmesh policy check policy.json
@@ -35,6 +39,8 @@ const POLICY_FILE_MAX: u64 = 1024 * 1024;
 pub enum Policy {
     Check(Check),
     Explain(Explain),
+    Diff(diff::Diff),
+    Replay(replay::Replay),
     Push(Push),
 }
 
@@ -84,6 +90,8 @@ pub fn run(command: Policy, global: &Global, output: &Output) -> Outcome {
     match command {
         Policy::Check(args) => check(&args.file, output),
         Policy::Explain(args) => explain(&args, global, output),
+        Policy::Diff(args) => diff::run(&args, output),
+        Policy::Replay(args) => replay::run(&args, global, output),
         Policy::Push(args) => push(&args, global, output),
     }
 }
@@ -104,10 +112,16 @@ fn check(path: &Path, output: &Output) -> Outcome {
     for rule in policy.rules() {
         output.line(format_args!("  {}: {rule}", rule.name()))?;
     }
+    for need in policy.approval() {
+        output.line(format_args!("  needs approval: {need}"))?;
+    }
     if count == 0 {
         output.note("a policy without rules denies everything");
     }
-    output.object(&serde_json::json!({"file": path, "rules": count, "sound": true}))?;
+    let approval = policy.approval().len();
+    output.object(&serde_json::json!({
+        "file": path, "rules": count, "approval": approval, "sound": true,
+    }))?;
     Ok(OK)
 }
 
@@ -145,16 +159,32 @@ fn explain(args: &Explain, global: &Global, output: &Output) -> Outcome {
     for rule in &about {
         output.line(format_args!("  {}: {rule}", rule.name()))?;
     }
+    let need = approval(policy, action, &args.subject)?;
+    if let Some(need) = &need
+        && permitted
+    {
+        output.line(format_args!("  and the chain needs approval: {need}"))?;
+    }
     let names: Vec<_> = about.iter().map(|rule| rule.name()).collect();
     output.object(&serde_json::json!({
         "verdict": if permitted { "allow" } else { "deny" },
         "action": args.action, "subject": args.subject, "rules": names,
+        "approval": need,
     }))?;
     Ok(if permitted {
         OK
     } else {
         class_code(trustmesh::proto::rejection::Class::PolicyDenied)
     })
+}
+
+/// What makes a message need an approval of its chain; subscriptions need none.
+fn approval(policy: &Rules, action: Action, text: &str) -> anyhow::Result<Option<String>> {
+    if action == Action::Subscribe {
+        return Ok(None);
+    }
+    let need = policy.asks_for_approval(action, &concrete(text)?);
+    Ok(need.map(ToString::to_string))
 }
 
 /// The rules that have a say in a message, or in a subscription as a whole.
