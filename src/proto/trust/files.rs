@@ -54,15 +54,16 @@ pub(super) struct Extensions {
 
 impl Extensions {
     /// Reads the extensions of a file, in ascending order of their ids. What is not known is
-    /// refused, and whatever is wrong with them is the same fault.
+    /// refused, and whatever is wrong with one is the same fault.
     fn read(r: &mut Reader<'_>, kind: FileKind) -> Result<Self, Rejection> {
         let fault = r.fault(Malformed::Extension);
-        Self::read_list(r, kind).map_err(|_| fault)
+        let count = r.array()?;
+        Self::read_list(r, kind, count).map_err(|_| fault)
     }
 
-    fn read_list(r: &mut Reader<'_>, kind: FileKind) -> Result<Self, Rejection> {
+    fn read_list(r: &mut Reader<'_>, kind: FileKind, count: usize) -> Result<Self, Rejection> {
         let (mut found, mut last) = (Self::default(), 0);
-        for _ in 0..r.array()? {
+        for _ in 0..count {
             r.array_of(3)?;
             let id = r.number_of::<u16>()?;
             let fault = r.fault(Malformed::Extension);
