@@ -103,6 +103,14 @@ fn open_floor(
     }
 }
 
+/// Says in the audit what an operator must know about the server.
+fn note_server(audit: &AuditLog, bus: &dyn Bus, now: Timestamp) {
+    if let Some(text) = bus.warning() {
+        let topic = "server".to_owned();
+        audit.event(now, AuditEvent::Notice { topic, text });
+    }
+}
+
 impl Shared {
     /// Takes a bus connection into use for an identity, once the identity holds.
     pub(crate) fn start(
@@ -157,6 +165,7 @@ impl Shared {
                 },
             );
         }
+        note_server(&audit, &*bus, now);
         let party = crate::proto::handshake::Party {
             id: identity.id.clone(),
             certificate: identity.certificate.clone(),
@@ -235,6 +244,7 @@ impl Shared {
         let redials = self.bus.redials();
         if self.redials_seen.swap(redials, Relaxed) != redials {
             let Ok(now) = self.clock.now() else { return };
+            note_server(&self.audit, &*self.bus, now);
             let text = format!("the bus connection died and was replaced ({redials} in all)");
             self.audit.event(
                 now,

@@ -1,3 +1,4 @@
-//! What runs beside agents: the authority of a mesh.
+//! What runs beside agents: the authority of a mesh, and the permissions a server derives from it.
 
 pub mod authority;
+pub mod permissions;
