@@ -100,8 +100,8 @@ pub struct Mesh {
 pub struct Member {
     /// Its id.
     pub agent: AgentId,
-    /// Its identity key, which names its inbox.
-    pub key: KeyBytes,
+    /// Its identity keys, each of which names an inbox: one, or two while it changes its key.
+    pub keys: Vec<KeyBytes>,
     /// What its grants allow, and what it shall be able to do under other chains.
     pub capabilities: Vec<Capability>,
     /// How the server knows it.
@@ -272,7 +272,7 @@ pub struct ServerTls {
 /// };
 /// let planner = Member {
 ///     agent: AgentId::parse("planner")?,
-///     key: KeyBytes([1; 32]),
+///     keys: vec![KeyBytes([1; 32])],
 ///     capabilities: vec!["req:tools.>".parse()?],
 ///     connection: Connection::Certificate { user: "spiffe://shop/agent/planner".to_owned() },
 /// };
@@ -293,7 +293,7 @@ pub fn derive(mesh: &Mesh, mut members: Vec<Member>) -> Result<Plan, PlanError> 
     }
     members.sort_by(|a, b| a.agent.cmp(&b.agent));
     let mut seen: BTreeMap<String, AgentId> = BTreeMap::new();
-    let identities = members.iter().map(|member| member.key);
+    let identities = members.iter().flat_map(|member| member.keys.clone());
     let identities: BTreeSet<KeyBytes> = identities.chain(mesh.identities.clone()).collect();
     for member in &members {
         if matches!(&member.connection, Connection::Nkey(key) if identities.contains(key)) {
@@ -391,12 +391,9 @@ impl Own {
             format!("$JS.API.DIRECT.GET.KV_{bucket}"),
             format!("$JS.API.DIRECT.GET.KV_{bucket}.>"),
         ];
-        let mut subscribe = vec![
-            format!("{}.>", inbox_prefix(&member.key)),
-            format!("{shake}.*"),
-            format!("{prefix}.trust"),
-            shake,
-        ];
+        let mut subscribe = vec![format!("{shake}.*"), format!("{prefix}.trust"), shake];
+        let inboxes = member.keys.iter().map(inbox_prefix);
+        subscribe.extend(inboxes.map(|inbox| format!("{inbox}.>")));
         let serves = |given: &Capability| given.actions().has(Action::Serve);
         if is_verifier || member.capabilities.iter().any(serves) {
             publish.push(format!("{INBOX}.*.>"));

@@ -11,7 +11,7 @@ fn mesh() -> Mesh {
 fn member(id: &str, number: u8, capabilities: &[&str]) -> Member {
     Member {
         agent: AgentId::parse(id).unwrap(),
-        key: KeyBytes([number; 32]),
+        keys: vec![KeyBytes([number; 32])],
         capabilities: capabilities.iter().map(|c| c.parse().unwrap()).collect(),
         connection: Connection::Password {
             user: id.to_owned(),

@@ -95,11 +95,6 @@ impl Origin {
         })
     }
 
-    /// The addresses, without credentials.
-    pub(super) fn addrs(&self) -> &[ServerAddr] {
-        &self.addrs
-    }
-
     /// Makes a connection.
     pub(super) async fn dial(&self) -> Result<Client, ConnectError> {
         let client = async_nats::connect_with_options(&self.addrs, self.options.clone()).await?;
@@ -243,7 +238,7 @@ mod tests {
     #[test]
     fn credentials_leave_the_addresses() {
         let origin = origin(&["nats://me:s%65cret@one:1", "nats://me:secret@two:2"]).unwrap();
-        for addr in origin.addrs() {
+        for addr in &origin.addrs {
             assert!(
                 !addr.as_url_str().contains("secret"),
                 "{}",
