@@ -384,7 +384,7 @@ impl Own {
             audit_subject(prefix, &member.agent),
             format!("{prefix}.handshake.*"),
             format!("{prefix}.handshake.*.*"),
-            format!("{prefix}.verifier.>"),
+            format!("{prefix}.{VERIFIER}.>"),
             format!("{INBOX}.*.hs.*"),
             format!("$JS.API.STREAM.INFO.KV_{bucket}"),
             format!("$JS.API.STREAM.MSG.GET.KV_{bucket}"),
@@ -407,21 +407,22 @@ impl Own {
             publish.extend(BUCKET_CHANGES[..BUCKET_MAKING].iter().map(|w| api(w)));
             publish.push(format!("$KV.{bucket}.>"));
             publish.push(format!("{prefix}.trust"));
-            subscribe.push(format!("{prefix}.verifier.>"));
+            subscribe.push(format!("{prefix}.{VERIFIER}.>"));
             subscribe.push("$SRV.>".to_owned());
         } else {
             deny.extend(BUCKET_CHANGES[..BUCKET_MAKING].iter().map(|w| api(w)));
             deny.push(format!("$KV.{bucket}.>"));
         }
-        let below = |what: &str| format!("{prefix}.{what}");
+        let below = |what: &str| format!("{prefix}.{what}.>");
+        let no_subscribe = ["handshake", VERIFIER].map(below).to_vec();
+        let mut no_publish = no_subscribe.clone();
+        no_publish.extend([below("audit"), format!("{prefix}.trust")]);
         Self {
             publish,
             subscribe,
             deny,
-            no_publish: ["audit.>", "handshake.>", "verifier.>", "trust"]
-                .map(below)
-                .into(),
-            no_subscribe: ["handshake.>", "verifier.>"].map(below).into(),
+            no_publish,
+            no_subscribe,
         }
     }
 

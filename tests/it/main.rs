@@ -15,4 +15,5 @@ mod client_observability;
 mod client_sessions;
 mod handshake;
 mod layering;
+mod nats_permissions;
 mod support;

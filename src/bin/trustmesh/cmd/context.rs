@@ -38,7 +38,7 @@ pub struct Ls {}
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   trustmesh context use shop
-  trustmesh context use shop --home /srv/shop --agent planner --server tls://nats:4222 --tls-ca ca.pem")]
+  trustmesh context use shop --agent planner --server tls://nats:4222 --tls-ca ca.pem")]
 pub struct Use {
     /// Its name.
     name: String,
