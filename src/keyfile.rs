@@ -47,7 +47,16 @@ pub const KEY_FILE_MAX: usize = 16 * 1024;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn create(path: &Path, key: &SigningKey) -> Result<(), KeyFileError> {
-    let temporary = Temporary::write(path, key)?;
+    create_text(path, &key.to_pkcs8_pem())
+}
+
+/// [`create`], for another secret that is kept as a key is.
+///
+/// # Errors
+///
+/// As [`create`].
+pub fn create_text(path: &Path, secret: &str) -> Result<(), KeyFileError> {
+    let temporary = Temporary::write(path, secret)?;
     // Unlike a rename, a hard link refuses to take a name that is in use.
     std::fs::hard_link(&temporary.path, path).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => KeyFileError::Exists {
@@ -85,7 +94,16 @@ pub fn create(path: &Path, key: &SigningKey) -> Result<(), KeyFileError> {
 /// # }
 /// ```
 pub fn replace(path: &Path, key: &SigningKey) -> Result<(), KeyFileError> {
-    let temporary = Temporary::write(path, key)?;
+    replace_text(path, &key.to_pkcs8_pem())
+}
+
+/// [`replace`], for another secret that is kept as a key is.
+///
+/// # Errors
+///
+/// As [`replace`].
+pub fn replace_text(path: &Path, secret: &str) -> Result<(), KeyFileError> {
+    let temporary = Temporary::write(path, secret)?;
     std::fs::rename(&temporary.path, path).map_err(KeyFileError::io("replace", path))?;
     temporary.renamed();
     sync_directory(path)
@@ -110,6 +128,20 @@ pub fn load(path: &Path) -> Result<SigningKey, KeyFileError> {
             path: path.to_owned(),
             source,
         })
+}
+
+/// Reads another secret that is kept as a key is.
+///
+/// # Errors
+///
+/// As [`load`]; [`KeyFileError::Key`] for what is not UTF-8.
+pub fn load_text(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
+    let bytes = read(open(path)?, path)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| KeyFileError::Key {
+        path: path.to_owned(),
+        source: InvalidKeyText::Malformed,
+    })?;
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 /// Why a key file was not written or read. The text names the file and what to do, and never
@@ -197,12 +229,12 @@ struct Temporary {
 }
 
 impl Temporary {
-    /// Writes the key beside `target`, since neither a link nor a rename crosses file systems.
-    fn write(target: &Path, key: &SigningKey) -> Result<Self, KeyFileError> {
+    /// Writes the secret beside `target`, since neither a link nor a rename crosses file systems.
+    fn write(target: &Path, secret: &str) -> Result<Self, KeyFileError> {
         let (file, temporary) = Self::new(target)?;
         let written = |mut file: File| {
             os::let_owner_in(&file)?;
-            file.write_all(key.to_pkcs8_pem().as_bytes())?;
+            file.write_all(secret.as_bytes())?;
             file.sync_all()
         };
         written(file).map_err(KeyFileError::io("write", &temporary.path))?;

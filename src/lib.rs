@@ -95,6 +95,9 @@ pub use error::Denied;
 /// # }
 /// ```
 ///
+/// User and password may stand in the address, percent-encoded; otherwise the login in the agent's
+/// directory counts, where [`client::home`] says.
+///
 /// # Errors
 ///
 /// [`ConnectError::Home`](error::ConnectError::Home) when the environment names no usable identity,

@@ -134,6 +134,12 @@ pub trait Bus: fmt::Debug + Send + Sync + 'static {
     /// How often a connection that had died for good was replaced by a new one.
     fn redials(&self) -> u64;
 
+    /// What an operator must know about the server, in one line: that it is too old, and was
+    /// accepted all the same. `None` when there is nothing.
+    fn warning(&self) -> Option<String> {
+        None
+    }
+
     /// Drops the current connection to the server and makes a new one.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 //! [`NatsBus`] notices, dials again with the same options, restores every subscription and goes
 //! on. Programs built with `panic = "abort"` cannot be helped that way: they stop.
 
+mod origin;
 mod store;
 mod supervision;
 
@@ -16,6 +17,8 @@ use std::time::Duration;
 use async_nats::client::traits::Publisher;
 use async_nats::message::OutboundMessage;
 
+use self::origin::Origin;
+pub use self::origin::{Caution, OldServer, SERVER_FLOOR};
 use self::store::NatsStore;
 use self::supervision::{Phase, Shared, Wish};
 use super::store::{BucketConfig, Store, StoreError};
@@ -39,16 +42,21 @@ pub struct NatsBus {
 }
 
 impl NatsBus {
-    /// Connects with `options`, which also govern every later re-dial and [`Bus::second`].
+    /// Connects with `options`, which also govern every later re-dial and [`Bus::second`], and with
+    /// the default [`Caution`].
     ///
-    /// Must be called within a tokio runtime; that runtime carries the connection. Credentials
-    /// belong into `options`: `async_nats` does not read those an address may hold, and neither
-    /// errors nor `Debug` show them.
+    /// Must be called within a tokio runtime; that runtime carries the connection. User and
+    /// password may stand in the addresses, percent-encoded, or a token alone: then every address
+    /// has the same, and they win over those of `options`. Neither errors nor `Debug` show them.
+    ///
+    /// TLS is used when an address begins with `tls://`, when `options` require it, or when the
+    /// server says so. Only the first two hold against somebody who speaks in the server's place.
     ///
     /// # Errors
     ///
-    /// [`ConnectErrorKind::ServerParse`] for addresses that are none, otherwise what `async_nats`
-    /// says of the first connection. Later ones are tried again, as `options` say.
+    /// [`ConnectErrorKind::ServerParse`] for addresses that are none or do not agree on user and
+    /// password, [`ConnectErrorKind::Io`] with a source of [`OldServer`], otherwise what
+    /// `async_nats` says of the first connection. Later ones are tried again, as `options` say.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -68,16 +76,32 @@ impl NatsBus {
         addrs: impl ToServerAddrs,
         options: ConnectOptions,
     ) -> Result<Self, ConnectError> {
+        Self::connect_with(addrs, options, Caution::default()).await
+    }
+
+    /// [`connect`](Self::connect), with another [`Caution`].
+    ///
+    /// It is applied whenever this bus dials. When `async_nats` reconnects by itself, the version
+    /// of the server it finds is only a [warning](Bus::warning).
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub async fn connect_with(
+        addrs: impl ToServerAddrs,
+        options: ConnectOptions,
+        caution: Caution,
+    ) -> Result<Self, ConnectError> {
         let addrs: Vec<ServerAddr> = addrs
             .to_server_addrs()
             .map_err(|err| ConnectError::with_source(ConnectErrorKind::ServerParse, err))?
             .collect();
-        Self::dial(addrs, options).await
+        Self::dial(Arc::new(Origin::new(addrs, options, caution)?)).await
     }
 
-    async fn dial(addrs: Vec<ServerAddr>, options: ConnectOptions) -> Result<Self, ConnectError> {
-        let client = async_nats::connect_with_options(&addrs, options.clone()).await?;
-        let shared = Arc::new(Shared::new(addrs, options, client));
+    async fn dial(origin: Arc<Origin>) -> Result<Self, ConnectError> {
+        let client = origin.dial().await?;
+        let shared = Arc::new(Shared::new(origin, client));
         Ok(Self { shared })
     }
 }
@@ -184,8 +208,7 @@ impl Bus for NatsBus {
 
     fn second(&self) -> BusFuture<'_, Result<Arc<dyn Bus>, ConnectError>> {
         Box::pin(async move {
-            let (addrs, options) = self.shared.origin();
-            let second = Self::dial(addrs.to_vec(), options.clone()).await?;
+            let second = Self::dial(self.shared.origin().clone()).await?;
             Ok(Arc::new(second) as Arc<dyn Bus>)
         })
     }
@@ -201,6 +224,11 @@ impl Bus for NatsBus {
         self.shared.redials()
     }
 
+    fn warning(&self) -> Option<String> {
+        let old = origin::old_server(&self.shared.link().client)?;
+        Some(old.to_string())
+    }
+
     fn force_reconnect(&self) -> BusFuture<'_, Result<(), ReconnectError>> {
         Box::pin(async move {
             let link = self.shared.live().await.map_err(ReconnectError)?;
@@ -213,14 +241,9 @@ impl Bus for NatsBus {
 }
 
 impl fmt::Debug for NatsBus {
-    /// Names hosts and ports only: addresses may hold credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let addrs = self.shared.origin().0.iter();
-        let addrs: Vec<String> = addrs
-            .map(|a| format!("{}:{}", a.host(), a.port()))
-            .collect();
         f.debug_struct("NatsBus")
-            .field("servers", &addrs)
+            .field("servers", self.shared.origin())
             .field("phase", &self.shared.link().phase)
             .field("redials", &self.redials())
             .finish_non_exhaustive()

@@ -13,8 +13,10 @@ use super::identity::Identity;
 use crate::bus;
 use crate::bus::Bus;
 use crate::bus::ToServerAddrs;
+use crate::bus::nats::Caution;
 use crate::bus::nats::NatsBus;
 use crate::error::ConnectError;
+use crate::proto::envelope::inbox_prefix;
 use crate::proto::limits::TTL_DEFAULT_MS;
 use crate::proto::limits::TTL_MAX_MS;
 use crate::proto::names::PREFIX;
@@ -49,7 +51,8 @@ const TRUST_MAY_TAKE: Duration = Duration::from_secs(10);
 /// ```
 pub struct ConnectOptions {
     pub(crate) identity: Identity,
-    pub(crate) nats: bus::ConnectOptions,
+    pub(crate) nats: Option<bus::ConnectOptions>,
+    pub(crate) caution: Caution,
     pub(crate) request_timeout: Option<Duration>,
     pub(crate) ttl_ms: u32,
     pub(crate) skew: ClockSkew,
@@ -68,12 +71,14 @@ impl std::fmt::Debug for ConnectOptions {
 }
 
 impl ConnectOptions {
-    /// Options for this identity: NATS without credentials, requests of 10 s, envelopes of 10 s, a
+    /// Options for this identity: NATS with the [`Login`](crate::client::home::Login) in the
+    /// agent's directory, if there is one, and the addresses given only; requests of 10 s, envelopes of 10 s, a
     /// skew of 5 s, a strict audit on the bus.
     pub fn new(identity: Identity) -> Self {
         Self {
             identity,
-            nats: bus::ConnectOptions::new(),
+            nats: None,
+            caution: Caution::default(),
             request_timeout: Some(REQUEST_TIMEOUT),
             ttl_ms: TTL_DEFAULT_MS,
             skew: ClockSkew::default(),
@@ -84,11 +89,19 @@ impl ConnectOptions {
     }
 
     /// The options of the NATS connection itself: TLS, credentials, reconnects. They govern every
-    /// re-dial and the second connection as well. [`connect_bus`](Self::connect_bus) does not use
-    /// them.
+    /// re-dial and the second connection as well, and the login in the agent's directory is then
+    /// not used. [`connect_bus`](Self::connect_bus) does not use them.
     #[must_use]
     pub fn nats(mut self, options: bus::ConnectOptions) -> Self {
-        self.nats = options;
+        self.nats = Some(options);
+        self
+    }
+
+    /// How far the word of a server is taken: strictly, by default. [`connect_bus`](Self::connect_bus)
+    /// does not use it.
+    #[must_use]
+    pub fn caution(mut self, caution: Caution) -> Self {
+        self.caution = caution;
         self
     }
 
@@ -144,11 +157,17 @@ impl ConnectOptions {
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Bus`] when the server cannot be reached, and as
-    /// [`connect_bus`](Self::connect_bus).
+    /// [`ConnectError::Bus`] when the server cannot be reached or is too old, [`ConnectError::Home`]
+    /// when the login of the agent cannot be used, and as [`connect_bus`](Self::connect_bus).
     pub async fn connect(mut self, servers: impl ToServerAddrs) -> Result<Client, ConnectError> {
-        let nats = std::mem::take(&mut self.nats);
-        let bus = NatsBus::connect(servers, nats).await?;
+        let nats = match (self.nats.take(), self.identity.login()?) {
+            (Some(options), _) => options,
+            (None, Some(login)) => login.apply(bus::ConnectOptions::new())?,
+            (None, None) => bus::ConnectOptions::new(),
+        };
+        // A server that knows our permissions lets us listen below our own inbox only.
+        let nats = nats.custom_inbox_prefix(inbox_prefix(&self.identity.key()));
+        let bus = NatsBus::connect_with(servers, nats, self.caution).await?;
         self.connect_bus(bus).await
     }
 

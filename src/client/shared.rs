@@ -108,6 +108,14 @@ fn open_floor(
     }
 }
 
+/// Says in the audit what an operator must know about the server.
+fn note_server(audit: &AuditLog, bus: &dyn Bus, now: Timestamp) {
+    if let Some(text) = bus.warning() {
+        let topic = "server".to_owned();
+        audit.event(now, AuditEvent::Notice { topic, text });
+    }
+}
+
 impl Shared {
     /// Takes a bus connection into use for an identity, once the identity holds.
     pub(crate) fn start(
@@ -164,6 +172,7 @@ impl Shared {
                 },
             );
         }
+        note_server(&audit, &*bus, now);
         let responder = Responder::new(party, random()?, random()?);
         Ok(Arc::new_cyclic(|weak| Self {
             verifier: Verifier::new(identity.key.public().bytes(), skew),
@@ -239,6 +248,7 @@ impl Shared {
         let redials = self.bus.redials();
         if self.redials_seen.swap(redials, Relaxed) != redials {
             let Ok(now) = self.clock.now() else { return };
+            note_server(&self.audit, &*self.bus, now);
             let text = format!("the bus connection died and was replaced ({redials} in all)");
             self.audit.event(
                 now,

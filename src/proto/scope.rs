@@ -223,6 +223,11 @@ impl Capability {
         &self.pattern
     }
 
+    /// The queue groups a subscription has to join, sorted; `None` when that is left open.
+    pub fn groups(&self) -> Option<&[String]> {
+        self.groups.as_deref()
+    }
+
     /// Whether all that `child` allows is allowed here too, and may be handed on (protocol §6.5):
     /// this has DELEGATE and every action of `child`, its pattern contains the child's, and `child`
     /// keeps every constraint at least as tight.

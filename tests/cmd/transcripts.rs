@@ -7,8 +7,11 @@ use crate::place::Place;
 use crate::place::text;
 
 /// What would lead a command to somebody's own mesh.
-const FOREIGN: [&str; 12] = [
+const FOREIGN: [&str; 15] = [
     "CLICOLOR_FORCE",
+    "NATS_CA",
+    "NATS_CERT",
+    "NATS_KEY",
     "NATS_PASSWORD",
     "NATS_URL",
     "NATS_USER",

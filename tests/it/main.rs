@@ -18,6 +18,7 @@ mod client_sessions;
 mod client_shared_replay;
 mod handshake;
 mod layering;
+mod nats_permissions;
 mod served_mesh;
 mod support;
 mod verifier_enrol;

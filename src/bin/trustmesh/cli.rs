@@ -20,8 +20,9 @@ use crate::cmd;
     disable_help_subcommand = true,
     max_term_width = 100,
     after_help = "What is not given as a flag comes from the environment, then from the context in use.
-User and password of the server come from NATS_USER and NATS_PASSWORD only; TRUSTMESH_LOG=debug logs
-more. Exit codes: 0 done or accepted, 1 a fault, 2 used wrongly, 3 no server or no answer, 4 a bad
+User and password of the server come from NATS_USER and NATS_PASSWORD, otherwise from nats.login in
+the agent's directory; TLS files from NATS_CA, NATS_CERT and NATS_KEY. TRUSTMESH_LOG=debug logs more.
+Exit codes: 0 done or accepted, 1 a fault, 2 used wrongly, 3 no server or no answer, 4 a bad
 configuration or key file, 10 to 19 refused, 20 audit tampered with, 21 audit incomplete.
 
 Examples:
@@ -142,6 +143,8 @@ pub enum Command {
     Reply(cmd::reply::Reply),
     #[command(subcommand)]
     Audit(cmd::audit::Audit),
+    #[command(subcommand)]
+    Nats(cmd::nats::Nats),
     #[command(subcommand)]
     Context(cmd::context::Context),
     Completions(cmd::completions::Completions),

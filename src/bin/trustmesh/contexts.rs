@@ -49,6 +49,15 @@ pub struct Context {
     /// The nats-server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
+    /// Who issues the server's certificate, in PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_ca: Option<PathBuf>,
+    /// The client's certificate, in PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_cert: Option<PathBuf>,
+    /// The key of that, in PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_key: Option<PathBuf>,
     /// Whether a development mesh is accepted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dev: bool,

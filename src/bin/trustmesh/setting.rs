@@ -12,11 +12,14 @@ use trustmesh::ConnectOptions;
 use trustmesh::Identity;
 use trustmesh::bus;
 use trustmesh::bus::ServerInfo;
+use trustmesh::bus::nats::Caution;
 use trustmesh::bus::nats::NatsBus;
+use trustmesh::bus::nats::OldServer;
 use trustmesh::client::clock::Clock as _;
 use trustmesh::client::clock::SystemClock;
 use trustmesh::client::home::Home;
 use trustmesh::client::home::HomeError;
+use trustmesh::client::home::Login;
 use trustmesh::error::ConnectError;
 use trustmesh::proto::identity::AgentId;
 use trustmesh::proto::rejection::Rejection;
@@ -55,7 +58,16 @@ pub struct Setting {
     home: PathBuf,
     agent: Option<String>,
     server: String,
+    tls: Tls,
     dev: bool,
+}
+
+/// Files for a TLS connection to the server.
+#[derive(Debug, Default)]
+struct Tls {
+    ca: Option<PathBuf>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
 }
 
 impl Setting {
@@ -77,12 +89,22 @@ impl Setting {
         let context = if elsewhere {
             Context {
                 server: context.server,
+                tls_ca: context.tls_ca,
                 ..Context::default()
             }
         } else {
             context
         };
+        // As the `nats` command names them.
+        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let file = |name, other| set(name).map(PathBuf::from).or(other);
+        let tls = Tls {
+            ca: file("NATS_CA", context.tls_ca),
+            cert: file("NATS_CERT", context.tls_cert),
+            key: file("NATS_KEY", context.tls_key),
+        };
         Ok(Self {
+            tls,
             home: global
                 .home
                 .clone()
@@ -277,11 +299,60 @@ impl Setting {
         !info.tls_required && !near.iter().any(|name| host.starts_with(name))
     }
 
-    /// Connects to the bus alone, as anybody could.
+    /// Connects to the bus alone, as anybody who may log in could.
     pub async fn bus(&self) -> anyhow::Result<NatsBus> {
-        NatsBus::connect(self.server.as_str(), self.nats_options()?)
+        self.bus_with(Caution::Strict).await
+    }
+
+    /// Connects to whatever server is there, to say what is wrong with it.
+    pub async fn any_bus(&self) -> anyhow::Result<NatsBus> {
+        self.bus_with(Caution::DangerLenient).await
+    }
+
+    async fn bus_with(&self, caution: Caution) -> anyhow::Result<NatsBus> {
+        NatsBus::connect_with(self.server.as_str(), self.nats_options()?, caution)
             .await
             .map_err(|error| self.not_reached(&error))
+    }
+
+    /// How the agent logs in, where its directory says so.
+    fn login(&self) -> anyhow::Result<Option<Login>> {
+        let id = self.agent.as_deref().and_then(|id| AgentId::parse(id).ok());
+        match (id, Home::open(&self.home)) {
+            (Some(id), Ok(home)) => Ok(home.login(&id)?),
+            _ => Ok(None),
+        }
+    }
+
+    fn with_tls(&self, options: bus::ConnectOptions) -> anyhow::Result<bus::ConnectOptions> {
+        let Tls { ca, cert, key } = &self.tls;
+        for path in [ca, cert, key].into_iter().flatten() {
+            if !path.is_file() {
+                let text = format!("{} is no file", path.display());
+                return Err(Failure::config(text)
+                    .next("correct NATS_CA, NATS_CERT and NATS_KEY, or the context")
+                    .into());
+            }
+        }
+        // Whoever says how to know the server does not want to talk to another in plain text.
+        let asked = ca.is_some() || cert.is_some();
+        let mut options = if asked {
+            options.require_tls(true)
+        } else {
+            options
+        };
+        if let Some(ca) = ca {
+            options = options.add_root_certificates(ca.clone());
+        }
+        match (cert, key) {
+            (Some(cert), Some(key)) => {
+                Ok(options.add_client_certificate(cert.clone(), key.clone()))
+            }
+            (None, None) => Ok(options),
+            _ => Err(Failure::usage("NATS_CERT and NATS_KEY go together")
+                .next("set both, or neither")
+                .into()),
+        }
     }
 
     fn nats_options(&self) -> anyhow::Result<bus::ConnectOptions> {
@@ -296,11 +367,15 @@ impl Setting {
         let options = bus::ConnectOptions::new()
             .connection_timeout(CONNECT_WITHIN)
             .name("trustmesh");
+        let options = self.with_tls(options)?;
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         // Secrets never come as flags: arguments are visible to everyone on the machine.
         match (set("NATS_USER"), set("NATS_PASSWORD")) {
             (Some(user), Some(password)) => Ok(options.user_and_password(user, password)),
-            (None, None) => Ok(options),
+            (None, None) => match self.login()? {
+                Some(login) => Ok(login.apply(options)?),
+                None => Ok(options),
+            },
             _ => Err(Failure::usage("NATS_USER and NATS_PASSWORD go together")
                 .next("set both, or neither")
                 .into()),
@@ -310,6 +385,19 @@ impl Setting {
     fn not_reached(&self, error: &bus::ConnectError) -> anyhow::Error {
         // The address may hold a password.
         let server = without_credentials(&self.server);
+        if error.kind() == bus::ConnectErrorKind::AuthorizationViolation {
+            let text = format!("the nats-server at {server} refuses the login");
+            return Failure::unreachable(text)
+                .next("trustmesh nats config writes logins; or set NATS_USER and NATS_PASSWORD")
+                .into();
+        }
+        if let Some(old) =
+            std::error::Error::source(error).and_then(|e| e.downcast_ref::<OldServer>())
+        {
+            return Failure::unreachable(old.to_string())
+                .next("install a newer nats-server")
+                .into();
+        }
         Failure::unreachable(format!("no nats-server answers at {server}: {error}"))
             .next("start one (nats-server), or give --server URL")
             .into()

@@ -23,9 +23,10 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::origin::Origin;
 use crate::bus::{
-    BusFuture, Closed, ConnectOptions, Delivery, RawSubscriber, ServerAddr, State, Statistics,
-    Subject, SubscribeError, SubscribeErrorKind, UnsubscribeError,
+    BusFuture, Closed, Delivery, RawSubscriber, State, Statistics, Subject, SubscribeError,
+    SubscribeErrorKind, UnsubscribeError,
 };
 
 /// The pause before dialling again when the last connection died young, and the first step of
@@ -40,8 +41,7 @@ const LIVED: Duration = Duration::from_secs(1);
 
 /// What all clones of a bus and its subscriptions hold together.
 pub(super) struct Shared {
-    addrs: Vec<ServerAddr>,
-    options: ConnectOptions,
+    origin: Arc<Origin>,
     link: watch::Sender<Link>,
     wanted: Mutex<Wanted>,
     redials: AtomicU64,
@@ -119,10 +119,9 @@ impl Link {
 
 impl Shared {
     /// Must be called within the tokio runtime that shall carry re-dials.
-    pub(super) fn new(addrs: Vec<ServerAddr>, options: ConnectOptions, client: Client) -> Self {
+    pub(super) fn new(origin: Arc<Origin>, client: Client) -> Self {
         Self {
-            addrs,
-            options,
+            origin,
             link: watch::Sender::new(Link::new(client, 0)),
             wanted: Mutex::default(),
             redials: AtomicU64::new(0),
@@ -131,8 +130,8 @@ impl Shared {
     }
 
     /// What the first connection was made from.
-    pub(super) fn origin(&self) -> (&[ServerAddr], &ConnectOptions) {
-        (&self.addrs, &self.options)
+    pub(super) fn origin(&self) -> &Arc<Origin> {
+        &self.origin
     }
 
     pub(super) fn redials(&self) -> u64 {
@@ -295,7 +294,7 @@ impl Redial {
             if shared.link.borrow().phase == Phase::Closed {
                 return;
             }
-            match async_nats::connect_with_options(&shared.addrs, shared.options.clone()).await {
+            match shared.origin.dial().await {
                 Ok(client) => {
                     carry(&lost.client.statistics(), &client.statistics());
                     self.settled = shared.adopt(Link::new(client, generation)).await;

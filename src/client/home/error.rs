@@ -98,6 +98,15 @@ pub enum HomeError {
         /// The path of the certificate.
         path: PathBuf,
     },
+    /// The file with the login to the nats-server holds none.
+    #[error("{path} holds no login: have `trustmesh nats config` write it again")]
+    Login {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The login is a connection key, which this program cannot use.
+    #[error("this program cannot log in with an nkey: build it with the feature `nkeys`")]
+    NoNkeys,
     /// What a file says is refused by verification.
     #[error("{path} is refused: {why}; {next}")]
     Refused {

@@ -18,6 +18,8 @@ use crate::proto::trust::TrustFiles;
 pub(crate) const KEY_FILE: &str = "key.pem";
 pub(crate) const CERTIFICATE_FILE: &str = "certificate.bin";
 pub(crate) const GRANT_FILE: &str = "grant.chain";
+/// How the agent logs in to its nats-server.
+pub(crate) const LOGIN_FILE: &str = "nats.login";
 pub(crate) const FLOOR_FILE: &str = "state/replay-floor";
 
 pub(crate) fn trust_directory(home: &Path) -> PathBuf {

@@ -7,6 +7,7 @@
 //!                    root.id             the trust root to accept, in hexadecimal; optional
 //! <home>/agents/<id>/key.pem             private, mode 0600
 //!                    certificate.bin  grant.chain
+//!                    nats.login          how it logs in to nats-server, mode 0600; optional
 //!                    state/replay-floor  what was accepted before a restart
 //! <home>/authority/  <role>.pem          role keys; only where the authority works
 //! ```
@@ -20,6 +21,7 @@
 
 mod error;
 pub(crate) mod layout;
+mod login;
 mod settings;
 
 use std::fmt;
@@ -35,6 +37,7 @@ use self::layout::CERTIFICATE_FILE;
 use self::layout::FLOOR_FILE;
 use self::layout::GRANT_FILE;
 use self::layout::KEY_FILE;
+use self::layout::LOGIN_FILE;
 use self::layout::agent_directory;
 use self::layout::read_part;
 use self::layout::read_trust_files;
@@ -79,6 +82,7 @@ use crate::proto::verify;
 use crate::proto::verify::Scene;
 
 pub use self::error::HomeError;
+pub use self::login::Login;
 pub use self::settings::AGENT_VARIABLE;
 pub use self::settings::DEV_VARIABLE;
 pub use self::settings::HOME_VARIABLE;
@@ -303,6 +307,20 @@ impl Home {
         Ok(files::replace(&directory.join(GRANT_FILE), grant.bytes())?)
     }
 
+    /// Where the [`Login`] of an agent to its nats-server lies, or would.
+    pub fn login_path(&self, agent: &AgentId) -> PathBuf {
+        self.agent_directory(agent).join(LOGIN_FILE)
+    }
+
+    /// How an agent logs in to its nats-server; `None` when nothing says how.
+    ///
+    /// # Errors
+    ///
+    /// As [`Login::load`].
+    pub fn login(&self, agent: &AgentId) -> Result<Option<Login>, HomeError> {
+        Login::load_if_there(&self.login_path(agent))
+    }
+
     /// The trust state that identities from here share, loaded now if it was not before. Later
     /// changes to the files count once they are [reloaded](Self::reload).
     ///
@@ -470,6 +488,12 @@ impl Identity {
             meaning: "the id of an agent in the mesh directory",
         })?;
         home.identity(&agent.to_string_lossy())
+    }
+
+    /// How the agent logs in to its nats-server, where its directory says so.
+    pub(crate) fn login(&self) -> Result<Option<Login>, HomeError> {
+        let home = self.home.as_ref();
+        home.map_or(Ok(None), |home| home.login(&self.id))
     }
 
     /// Reads the trust files again and moves on to them, with everybody who shares this trust

@@ -10,6 +10,7 @@ use serde::Serialize;
 use trustmesh::bus::Bus;
 use trustmesh::bus::Outgoing;
 use trustmesh::bus::nats::NatsBus;
+use trustmesh::bus::nats::SERVER_FLOOR;
 use trustmesh::keyfile;
 use trustmesh::proto::limits::RESERVE;
 use trustmesh::proto::time::ClockSkew;
@@ -36,8 +37,6 @@ use crate::setting::now;
 use crate::setting::without_credentials;
 use crate::text;
 
-/// Older servers lack what JetStream KV needs.
-const SERVER_FLOOR: (u32, u32) = (2, 10);
 /// Older servers work, and lack fixes.
 const SERVER_RECOMMENDED: (u32, u32) = (2, 12);
 /// When the end of something is worth a word.
@@ -273,7 +272,7 @@ fn check_agent(setting: &Setting) -> anyhow::Result<Finding> {
 fn wait_for_server(setting: &Setting) -> anyhow::Result<Vec<Finding>> {
     let mut findings = Vec::new();
     wait_for(async {
-        match setting.bus().await {
+        match setting.any_bus().await {
             Ok(bus) => findings.extend(check_server(&bus, setting).await),
             Err(error) => findings.push(Finding::error("nats", &error)),
         }

@@ -38,10 +38,19 @@ pub struct Ls {}
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   trustmesh context use shop
-  trustmesh context use shop --home /srv/shop --agent planner --server 127.0.0.1:4222")]
+  trustmesh context use shop --agent planner --server tls://nats:4222 --tls-ca ca.pem")]
 pub struct Use {
     /// Its name.
     name: String,
+    /// Who issues the server's certificate, in PEM; from then on TLS is required.
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+    /// The certificate to show to the server, in PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The key of that certificate, in PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
 }
 
 /// Show one context, or the one in use.
@@ -66,7 +75,7 @@ pub fn run(command: Context, global: &Global, output: &Output) -> Outcome {
     let contexts = Contexts::load()?;
     match command {
         Context::Ls(_) => list(&contexts, output),
-        Context::Use(args) => switch(contexts, &args.name, global, output),
+        Context::Use(args) => switch(contexts, &args, global, output),
         Context::Show(args) => {
             let name = args
                 .name
@@ -109,9 +118,11 @@ fn list(contexts: &Contexts, output: &Output) -> Outcome {
     Ok(OK)
 }
 
-fn switch(mut contexts: Contexts, name: &str, global: &Global, output: &Output) -> Outcome {
+fn switch(mut contexts: Contexts, args: &Use, global: &Global, output: &Output) -> Outcome {
+    let name = args.name.as_str();
+    let tls = args.tls_ca.is_some() || args.tls_cert.is_some();
     let changes = global.home.is_some() || global.agent.is_some() || global.server.is_some();
-    if changes || global.dev {
+    if changes || global.dev || tls {
         let entry = contexts.contexts.entry(name.to_owned()).or_default();
         if let Some(home) = &global.home {
             entry.home = Some(absolute(home)?);
@@ -121,6 +132,15 @@ fn switch(mut contexts: Contexts, name: &str, global: &Global, output: &Output) 
         }
         if let Some(server) = &global.server {
             entry.server = Some(checked_server(server)?);
+        }
+        for (given, kept) in [
+            (&args.tls_ca, &mut entry.tls_ca),
+            (&args.tls_cert, &mut entry.tls_cert),
+            (&args.tls_key, &mut entry.tls_key),
+        ] {
+            if let Some(path) = given {
+                *kept = Some(absolute(path)?);
+            }
         }
         entry.dev |= global.dev;
     }
@@ -141,6 +161,15 @@ fn show(contexts: &Contexts, name: &str, output: &Output) -> Outcome {
         context.agent.as_deref().unwrap_or("-")
     ))?;
     output.line(format_args!("server  {}", server(context)))?;
+    for (name, file) in [
+        ("tls-ca", &context.tls_ca),
+        ("tls-cert", &context.tls_cert),
+        ("tls-key", &context.tls_key),
+    ] {
+        if let Some(file) = file {
+            output.line(format_args!("{name:<8}{}", file.display()))?;
+        }
+    }
     if context.dev {
         output.line("dev     yes: a development mesh is accepted")?;
     }

@@ -9,6 +9,7 @@ pub mod context;
 pub mod init;
 pub mod inspect;
 pub mod key;
+pub mod nats;
 pub mod policy;
 pub mod publish;
 pub mod reply;
@@ -48,6 +49,7 @@ pub fn run(cli: Cli, output: &Output) -> Outcome {
         Command::Request(args) => wait_for(request::run(&args, &global, output)),
         Command::Reply(args) => wait_for(reply::run(&args, &global, output)),
         Command::Audit(args) => wait_for(audit::run(args, &global, output)),
+        Command::Nats(args) => nats::run(&args, &global, output),
         Command::Context(args) => context::run(args, &global, output),
         Command::Completions(args) => completions::run(&args),
         Command::Verify(args) => verify::run(&args, &global, output),
