@@ -157,3 +157,7 @@ pub const AUDIT_DIGEST_PREFIX: usize = 256;
 
 /// Signed refusals sent to one requester per second (§15.3).
 pub const REFUSALS_PER_SECOND: u32 = 10;
+
+/// Agents whose standing is kept by one scorer. An entry is some 200 bytes, and at the most three
+/// kilobytes when its history is full of findings.
+pub const SCORED_AGENTS_MAX: usize = 1 << 20;

@@ -55,6 +55,7 @@ pub mod replay;
 pub mod revocation;
 pub mod root;
 pub mod scope;
+pub mod score;
 pub mod signing;
 pub mod subject;
 pub mod time;

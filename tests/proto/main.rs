@@ -18,4 +18,5 @@ mod policy;
 mod reply;
 mod resources;
 mod revocation;
+mod score;
 mod tags;
