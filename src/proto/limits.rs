@@ -161,3 +161,11 @@ pub const REFUSALS_PER_SECOND: u32 = 10;
 /// Agents whose standing is kept by one scorer. An entry is some 200 bytes, and at the most three
 /// kilobytes when its history is full of findings.
 pub const SCORED_AGENTS_MAX: usize = 1 << 20;
+
+/// Keys whose conduct is watched by one receiver (§14.6). Only registered keys that misbehaved are;
+/// at the worst about 60 MB.
+pub const BREAKER_KEYS: usize = 1 << 12;
+
+/// Bad messages of one key that are told from their copies (§14.6). As many within the lifetime of a
+/// message end in quarantine, whatever else came.
+pub const BREAKER_SIGHTINGS: usize = 256;

@@ -11,6 +11,7 @@
 //! signing scope                     labelled signatures, what may be done
 //! delegation → chain                one hop, all hops
 //! certificate revocation replay     who, not any more, not again
+//! breaker score                     how somebody behaves, here and over time
 //! policy root → trust               what the mesh says, as one snapshot
 //! batch envelope audit              what is signed together, what travels, what is recorded
 //! verify                            where all evidence meets
@@ -40,6 +41,7 @@
 
 pub mod audit;
 pub mod batch;
+pub mod breaker;
 pub mod certificate;
 pub mod chain;
 pub mod delegation;

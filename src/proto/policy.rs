@@ -5,6 +5,7 @@
 //! broad rule and a narrow one both bind.
 
 mod rates;
+mod scoring;
 mod source;
 
 use std::collections::HashSet;
@@ -12,6 +13,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
+use super::breaker;
 use super::certificate::Certificate;
 use super::chain::Chain;
 use super::identity::AgentId;
@@ -35,6 +37,7 @@ use super::revocation::read_set;
 use super::scope::Action;
 use super::scope::Actions;
 use super::scope::checked_text;
+use super::score;
 use super::subject::Subject;
 use super::subject::SubjectPattern;
 use super::wire::Reader;
@@ -42,6 +45,7 @@ use super::wire::bin;
 use super::wire::encode_into;
 
 pub use self::rates::RateLimiter;
+pub use self::scoring::Scoring;
 pub use self::source::InvalidPolicy;
 use self::source::Source;
 
@@ -62,6 +66,7 @@ pub struct Policy {
     blocked: Agents,
     allowed: Option<Agents>,
     rules: Vec<Rule>,
+    scoring: Scoring,
 }
 
 /// Longest lifetimes, in milliseconds (protocol §10.1, §10.3).
@@ -188,6 +193,16 @@ impl Policy {
     /// The longest lifetimes.
     pub fn ttl(&self) -> Ceilings {
         self.ttl
+    }
+
+    /// How scores are computed.
+    pub fn scores(&self) -> &score::Parameters {
+        &self.scoring.scores
+    }
+
+    /// When a receiver quarantines a key.
+    pub fn quarantine(&self) -> &breaker::Parameters {
+        &self.scoring.quarantine
     }
 
     /// The agents that are stopped.
@@ -343,6 +358,7 @@ impl Policy {
             blocked,
             allowed,
             rules,
+            scoring: Scoring::default(),
         })
     }
 }

@@ -201,11 +201,12 @@ reasons! {
         Key = 2 "the key is revoked",
         Agent = 3 "the agent is revoked",
     }
-    /// Which list stops the agent.
+    /// What stops the agent: a list, or its own conduct.
     Blocked {
         Key = 1 "the key is on the block list",
         Agent = 2 "the agent is on the block list",
         NotAllowed = 3 "the agent is not on the allow list",
+        Quarantined = 4 "the key is quarantined for what it signed",
     }
     /// Which rule of policy says no.
     PolicyDenied {

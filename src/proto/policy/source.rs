@@ -12,6 +12,7 @@ use super::Policy;
 use super::Rate;
 use super::Rule;
 use super::RuleLimits;
+use super::Scoring;
 use crate::proto::identity::AgentId;
 use crate::proto::identity::KeyBytes;
 use crate::proto::limits::RULES_MAX;
@@ -120,6 +121,7 @@ impl Source {
             blocked: self.blocked.compile()?,
             allowed,
             rules,
+            scoring: Scoring::default(),
         })
     }
 }
