@@ -16,6 +16,7 @@ mod asker;
 mod checks;
 mod credential;
 mod envelope;
+mod fault;
 mod holders;
 mod judge;
 
@@ -61,6 +62,10 @@ pub use self::credential::check_send;
 pub use self::credential::check_subscribe;
 pub use self::credential::verify_chain;
 pub use self::envelope::VerifiedEnvelope;
+pub use self::fault::Fault;
+pub use self::fault::FaultId;
+pub use self::fault::NotEvidence;
+pub use self::fault::find_fault;
 pub use self::judge::Judge;
 pub use self::judge::Judgement;
 pub use self::judge::NotChecked;

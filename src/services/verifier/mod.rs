@@ -1,0 +1,3 @@
+//! The verifier service: what speaks for a mesh while it runs.
+
+pub mod evidence;
