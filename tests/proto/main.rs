@@ -6,11 +6,13 @@ mod forge;
 
 mod audit;
 mod batch;
+mod breaker;
 mod canonical;
 mod chain;
 mod classes;
 mod decisions;
 mod envelope;
+mod evidence;
 mod freshness;
 mod identity;
 mod judge;
