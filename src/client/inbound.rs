@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::panic;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -17,10 +18,15 @@ use super::guards::lock;
 use super::identity::TrustHandle;
 use super::subscriber::Intake;
 use crate::bus::Delivery;
+use crate::proto::audit::AuditEvent;
+use crate::proto::breaker::Breaker;
+use crate::proto::breaker::Conduct;
+use crate::proto::breaker::Turn;
 use crate::proto::handshake::SessionTable;
 use crate::proto::identity::KeyBytes;
 use crate::proto::rejection::Class;
 use crate::proto::rejection::Rejection;
+use crate::proto::replay::LookUp;
 use crate::proto::replay::Sighting;
 use crate::proto::scope::Action;
 use crate::proto::time::Timestamp;
@@ -64,7 +70,30 @@ impl Held {
     }
 }
 
-impl Sessions for std::sync::Mutex<SessionTable> {
+/// The topic of the notice that a key was quarantined.
+const NOTICE_QUARANTINED: &str = "quarantined";
+
+/// The topic of the notice that a quarantine is over.
+const NOTICE_RELEASED: &str = "released";
+
+/// What a receiver remembers when it decides about a message.
+struct Memory<'a> {
+    guard: &'a SharedGuard,
+    breaker: &'a Mutex<Breaker>,
+    now: Timestamp,
+}
+
+impl LookUp for Memory<'_> {
+    fn admits(&self, sender: &KeyBytes) -> Result<(), Rejection> {
+        lock(self.breaker).check(sender, self.now)
+    }
+
+    fn look_up(&self, sighting: &Sighting) -> Result<(), Rejection> {
+        self.guard.look_up(sighting)
+    }
+}
+
+impl Sessions for Mutex<SessionTable> {
     fn has(&self, key: &KeyBytes, now: Timestamp) -> bool {
         lock(self).expects(key, now)
     }
@@ -267,9 +296,14 @@ impl Shared {
             reply: delivery.reply.as_ref().map(|reply| reply.as_str()),
             route,
         };
+        let memory = Memory {
+            guard,
+            breaker: &self.breaker,
+            now,
+        };
         let mut examined =
             self.verifier
-                .examine_beside(&delivery.payload, &arrival, &scene, &**guard);
+                .examine_beside(&delivery.payload, &arrival, &scene, &memory);
         if let Some(rejection) = paused {
             examined.refuse(rejection);
         }
@@ -283,7 +317,46 @@ impl Shared {
         {
             examined.refuse(rejection);
         }
-        examined.conclude(&mut lock(guard), &mut lock(&self.rates), now)
+        let verdict = examined.conclude(&mut lock(guard), &mut lock(&self.rates), now);
+        // While time cannot be trusted, nobody is judged by it.
+        if now != Timestamp::default() {
+            self.watch(verdict.conduct(), &self.identity.trust.current(), now);
+        }
+        verdict
+    }
+
+    /// Lets the circuit breakers know how a sender behaved, and says what they did about it.
+    fn watch(&self, conduct: Option<Conduct>, trust: &TrustState, now: Timestamp) {
+        let parameters = trust.policy().quarantine();
+        let mut breaker = lock(&self.breaker);
+        let mut turns = breaker.release(parameters, now);
+        turns.extend(conduct.and_then(|conduct| breaker.observe(&conduct, parameters, now)));
+        drop(breaker);
+        for turn in turns {
+            let (topic, text) = match turn {
+                Turn::Quarantined {
+                    key,
+                    until,
+                    bad,
+                    of,
+                } => {
+                    let name = trust.name_of(&key);
+                    let text = format!(
+                        "{name} (key {key}) is quarantined until {until}: \
+                         {bad} of its last {of} messages should never have been signed"
+                    );
+                    (NOTICE_QUARANTINED, text)
+                }
+                Turn::Released { key } => {
+                    let name = trust.name_of(&key);
+                    let text = format!("{name} (key {key}) is released, on probation");
+                    (NOTICE_RELEASED, text)
+                }
+            };
+            tracing::warn!(agent = %self.identity.id, topic, "{text}");
+            let topic = topic.to_owned();
+            self.audit.event(now, AuditEvent::Notice { topic, text });
+        }
     }
 
     /// Whether a subject is one of trustmesh's own: such messages never reach handlers.

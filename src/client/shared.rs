@@ -36,6 +36,7 @@ use super::task::TaskSet;
 use crate::bus::Bus;
 use crate::error::ConnectError;
 use crate::proto::audit::AuditEvent;
+use crate::proto::breaker::Breaker;
 use crate::proto::envelope::inbox_prefix;
 use crate::proto::handshake::Responder;
 use crate::proto::handshake::SessionTable;
@@ -61,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) prefix: String,
     pub(crate) verifier: Verifier,
     pub(crate) rates: Mutex<RateLimiter>,
+    pub(crate) breaker: Mutex<Breaker>,
     pub(crate) sessions: Mutex<SessionTable>,
     pub(crate) requests: Mutex<Requests>,
     pub(crate) approvals: Mutex<Approvals>,
@@ -177,6 +179,7 @@ impl Shared {
         Ok(Arc::new_cyclic(|weak| Self {
             verifier: Verifier::new(identity.key.public().bytes(), skew),
             rates: Mutex::default(),
+            breaker: Mutex::default(),
             sessions: Mutex::default(),
             requests: Mutex::default(),
             approvals: Mutex::default(),

@@ -543,6 +543,19 @@ impl UnverifiedEnvelope {
     /// [`Rejection::Malformed`], [`Rejection::TooLarge`], [`Rejection::UnsupportedVersion`], or
     /// [`Rejection::DepthExceeded`] for the hop count.
     pub fn parse(frame: &Bytes) -> Result<Self, Rejection> {
+        let envelope = Self::cut(frame)?;
+        if envelope.claims.content_len as usize != envelope.content.len() {
+            let place = Place::Content;
+            return Err(Rejection::Malformed {
+                place,
+                reason: Malformed::ContentLength,
+            });
+        }
+        Ok(envelope)
+    }
+
+    /// [`parse`](Self::parse) for a frame whose content may have been left out since.
+    pub(crate) fn cut(frame: &Bytes) -> Result<Self, Rejection> {
         let place = Place::Frame;
         if !frame.starts_with(&MAGIC_ENVELOPE) {
             return Err(Rejection::Malformed {
@@ -564,13 +577,6 @@ impl UnverifiedEnvelope {
         let content = r.bin(frame.len())?;
         r.finish()?;
         let claims = Claims::parse(&header, mode)?;
-        if claims.content_len as usize != content.len() {
-            let place = Place::Content;
-            return Err(Rejection::Malformed {
-                place,
-                reason: Malformed::ContentLength,
-            });
-        }
         Ok(Self {
             claims,
             header,

@@ -222,3 +222,14 @@ pub const OFFERS_USED_MAX: usize = 1 << 16;
 /// Largest payload of a request to the verifier service and of its answer, 64 KiB. A chain of 8 KiB
 /// and the evidence of a report fit.
 pub const CONTROL_MAX: usize = 64 * 1024;
+/// Agents whose standing is kept by one scorer. An entry is some 200 bytes, and at the most three
+/// kilobytes when its history is full of findings.
+pub const SCORED_AGENTS_MAX: usize = 1 << 20;
+
+/// Keys whose conduct is watched by one receiver (§14.7). Only registered keys that misbehaved are;
+/// at the worst about 60 MB.
+pub const BREAKER_KEYS: usize = 1 << 12;
+
+/// Bad messages of one key that are told from their copies (§14.7). As many within the lifetime of a
+/// message end in quarantine, whatever else came.
+pub const BREAKER_SIGHTINGS: usize = 256;

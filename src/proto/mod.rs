@@ -11,6 +11,7 @@
 //! signing scope                     labelled signatures, what may be done
 //! delegation → chain                one hop, all hops
 //! certificate revocation replay     who, not any more, not again
+//! breaker score                     how somebody behaves, here and over time
 //! policy root → trust               what the mesh says, as one snapshot
 //! batch approval envelope audit     what is signed together, what travels, what is recorded
 //! verify                            where all evidence meets
@@ -41,6 +42,7 @@
 pub mod approval;
 pub mod audit;
 pub mod batch;
+pub mod breaker;
 pub mod certificate;
 pub mod chain;
 pub mod control;
@@ -60,6 +62,7 @@ pub mod request;
 pub mod revocation;
 pub mod root;
 pub mod scope;
+pub mod score;
 pub mod signing;
 pub mod subject;
 pub mod time;

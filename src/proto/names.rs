@@ -13,7 +13,7 @@
 //! | link, certificate, handshake extensions | none |
 //! | trust-root extensions | 1 dev mesh (critical); 2 lineage (critical) |
 //! | trust-file extensions | of revocations 2 retirements (critical); of parts 16 shard (critical) |
-//! | policy extensions | 1 approval (critical) |
+//! | policy extensions | 1 approval (critical); 2 scoring (critical) |
 //! | roles of trust-root keys | 1 root, 2 issuer, 3 registrar, 4 revoker, 5 policy, 6 timestamp, 7 scores |
 //! | trust-file kinds | 1 trust root, 2 registry, 3 policy, 4 revocations, 5 scores, 6 timestamp, 7 snapshot, 8 books |
 //! | rejection codes | class × 100 + reason: [`Rejection`](super::rejection::Rejection) |
@@ -59,6 +59,9 @@ pub const EXT_HOPS: u16 = 3;
 pub const EXT_APPROVAL: u16 = 4;
 /// Policy extension, critical: the messages that need an approval (protocol §10.7).
 pub const EXT_POLICY_APPROVAL: u16 = 1;
+/// Policy extension, critical: how scores are computed and when a key is quarantined (protocol
+/// §10.9).
+pub const EXT_POLICY_SCORING: u16 = 2;
 /// Trust-root extension, critical: a mesh that trusts itself, for development (protocol §9.3).
 pub const EXT_DEV: u16 = 1;
 /// Trust-root extension, critical, of every root but the first: mesh and id of the root before, 48

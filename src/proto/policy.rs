@@ -7,12 +7,14 @@
 mod needs;
 mod rates;
 mod rule;
+mod scoring;
 mod source;
 
 use std::collections::HashSet;
 
 use serde::Deserialize;
 
+use super::breaker;
 use super::certificate::Certificate;
 use super::chain::Chain;
 use super::identity::AgentId;
@@ -31,6 +33,7 @@ use super::rejection::ScopeExceeded;
 use super::revocation::read_agent;
 use super::revocation::read_set;
 use super::scope::Action;
+use super::score;
 use super::subject::Subject;
 use super::subject::SubjectPattern;
 use super::wire::Reader;
@@ -42,6 +45,7 @@ pub use self::rates::RateLimiter;
 pub use self::rule::Effect;
 pub use self::rule::Rate;
 pub use self::rule::Rule;
+pub use self::scoring::Scoring;
 pub use self::source::InvalidPolicy;
 use self::source::Source;
 
@@ -58,6 +62,7 @@ pub struct Policy {
     rules: Vec<Rule>,
     /// Ascending by pattern, which no two share.
     approval: Vec<NeedsApproval>,
+    scoring: Scoring,
 }
 
 /// Longest lifetimes, in milliseconds (protocol §10.1, §10.3).
@@ -141,6 +146,16 @@ impl Policy {
     /// The longest lifetimes.
     pub fn ttl(&self) -> Ceilings {
         self.ttl
+    }
+
+    /// How scores are computed.
+    pub fn scores(&self) -> &score::Parameters {
+        &self.scoring.scores
+    }
+
+    /// When a receiver quarantines a key.
+    pub fn quarantine(&self) -> &breaker::Parameters {
+        &self.scoring.quarantine
     }
 
     /// The agents that are stopped.
@@ -321,6 +336,7 @@ impl Policy {
             allowed,
             rules,
             approval: Vec::new(),
+            scoring: Scoring::default(),
         };
         needs::read(&mut policy, r)?;
         Ok(policy)

@@ -216,11 +216,12 @@ reasons! {
         Agent = 3 "the agent is revoked",
         Retired = 4 "the key has retired",
     }
-    /// Which list stops the agent.
+    /// What stops the agent: a list, or its own conduct.
     Blocked {
         Key = 1 "the key is on the block list",
         Agent = 2 "the agent is on the block list",
         NotAllowed = 3 "the agent is not on the allow list",
+        Quarantined = 4 "the key is quarantined for what it signed",
     }
     /// Which rule of policy says no.
     PolicyDenied {

@@ -73,8 +73,13 @@ impl Sighting {
     }
 }
 
-/// A replay memory that can be asked without changing it.
+/// What a receiver remembers, to be asked without changing it.
 pub(crate) trait LookUp {
+    /// Checks that nothing is remembered of a sender for which its messages are refused unread.
+    fn admits(&self, _sender: &KeyBytes) -> Result<(), Rejection> {
+        Ok(())
+    }
+
     /// Checks that a message was not accepted before.
     fn look_up(&self, sighting: &Sighting) -> Result<(), Rejection>;
 }

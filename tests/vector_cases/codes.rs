@@ -73,6 +73,7 @@ pub const REVOKED_AGENT: u16 = 1803;
 pub const BLOCKED_KEY: u16 = 1901;
 pub const BLOCKED_AGENT: u16 = 1902;
 pub const BLOCKED_NOT_ALLOWED: u16 = 1903;
+pub const BLOCKED_QUARANTINED: u16 = 1904;
 
 pub const POLICY_DENIED_NO_RULE: u16 = 2001;
 pub const POLICY_DENIED_DENY_RULE: u16 = 2002;
@@ -182,6 +183,7 @@ pub const ALL: &[u16] = &[
     BLOCKED_KEY,
     BLOCKED_AGENT,
     BLOCKED_NOT_ALLOWED,
+    BLOCKED_QUARANTINED,
     POLICY_DENIED_NO_RULE,
     POLICY_DENIED_DENY_RULE,
     POLICY_DENIED_TOO_OLD,
@@ -240,6 +242,10 @@ pub const EXCUSED: &[(u16, &str)] = &[
         "found by a process that watches its clock",
     ),
     (REPLAY_ELSEWHERE, "found where a message is claimed"),
+    (
+        BLOCKED_QUARANTINED,
+        "needs a receiver that has met many bad messages of the key",
+    ),
     (OVERLOADED_REPLAY_SENDER, "needs a memory that is full"),
     (OVERLOADED_REPLAY_TOTAL, "needs a memory that is full"),
     (OVERLOADED_RATES, "needs a memory that is full"),

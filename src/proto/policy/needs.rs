@@ -4,11 +4,13 @@
 use std::fmt;
 
 use super::Policy;
+use super::Scoring;
 use crate::proto::limits::APPROVAL_NEEDS_MAX;
 use crate::proto::limits::POLICY_EXTENSION_MAX;
 use crate::proto::limits::POLICY_EXTENSIONS_MAX;
 use crate::proto::limits::SUBJECT_MAX;
 use crate::proto::names::EXT_POLICY_APPROVAL;
+use crate::proto::names::EXT_POLICY_SCORING;
 use crate::proto::rejection::Malformed;
 use crate::proto::rejection::Rejection;
 use crate::proto::scope::Action;
@@ -85,6 +87,10 @@ pub(super) fn write(policy: &Policy, out: &mut Vec<u8>) {
         let value = wire::encode(&needs);
         extensions.push((EXT_POLICY_APPROVAL, true, value.into()));
     }
+    if policy.scoring != Scoring::default() {
+        let value = policy.scoring.to_bytes().to_vec();
+        extensions.push((EXT_POLICY_SCORING, true, value.into()));
+    }
     encode_into(out, &extensions);
 }
 
@@ -101,12 +107,21 @@ pub(super) fn read(policy: &mut Policy, r: &mut Reader<'_>) -> Result<(), Reject
             return Err(r.fault(Malformed::Extension));
         }
         last = Some(id);
-        let mut value = Reader::new(&value, r.place());
         match (id, critical) {
-            (EXT_POLICY_APPROVAL, true) => policy.approval = read_needs(&mut value)?,
+            (EXT_POLICY_APPROVAL, true) => {
+                let mut value = Reader::new(&value, r.place());
+                policy.approval = read_needs(&mut value)?;
+                value.finish()?;
+            }
+            (EXT_POLICY_SCORING, true) => {
+                policy.scoring = Scoring::from_bytes(&value)?;
+                // The defaults are said by saying nothing.
+                if policy.scoring == Scoring::default() {
+                    return Err(r.fault(Malformed::Extension));
+                }
+            }
             _ => return Err(r.fault(Malformed::Extension)),
         }
-        value.finish()?;
     }
     Ok(())
 }

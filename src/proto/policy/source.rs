@@ -11,14 +11,17 @@ use super::NeedsApproval;
 use super::Policy;
 use super::Rate;
 use super::Rule;
+use super::Scoring;
 use super::rule::MODES_ALL;
 use super::rule::RuleLimits;
+use crate::proto::breaker;
 use crate::proto::identity::AgentId;
 use crate::proto::identity::KeyBytes;
 use crate::proto::limits::APPROVAL_NEEDS_MAX;
 use crate::proto::limits::RULES_MAX;
 use crate::proto::scope::Action;
 use crate::proto::scope::Actions;
+use crate::proto::score;
 use crate::proto::subject::SubjectPattern;
 
 /// Why text is no policy. Except for [`Form`](Self::Form), [`Ceiling`](Self::Ceiling) and
@@ -85,6 +88,10 @@ pub(super) struct Source {
     rules: Vec<RuleSource>,
     #[serde(default)]
     approval: Vec<NeedSource>,
+    #[serde(default)]
+    scores: score::Parameters,
+    #[serde(default)]
+    quarantine: breaker::Parameters,
 }
 
 #[derive(Default, Deserialize)]
@@ -152,6 +159,10 @@ impl Source {
             allowed,
             rules,
             approval,
+            scoring: Scoring {
+                scores: self.scores,
+                quarantine: self.quarantine,
+            },
         })
     }
 }

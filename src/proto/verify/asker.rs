@@ -39,6 +39,9 @@ pub(super) trait Asker {
     /// The request that an answer must belong to.
     fn request(&self) -> Option<&Pending>;
 
+    /// Checks that the asker listens to a sender at all.
+    fn admits(&self, sender: &KeyBytes) -> Result<(), Rejection>;
+
     /// Checks that the asker did not accept the message before.
     fn look_up(&self, sighting: &Sighting) -> Result<(), Rejection>;
 }
@@ -87,6 +90,10 @@ impl Asker for Receiver<'_> {
             Route::Reply(pending) => pending,
             Route::Subscription { .. } => None,
         }
+    }
+
+    fn admits(&self, sender: &KeyBytes) -> Result<(), Rejection> {
+        self.guard.admits(sender)
     }
 
     fn look_up(&self, sighting: &Sighting) -> Result<(), Rejection> {

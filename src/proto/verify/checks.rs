@@ -120,6 +120,7 @@ impl Checks {
         header.sender = Some(sender_key);
         check_responder(asker.request(), &sender_key)?;
         let holders = Holders::look_up(chain, trust, now, self.skew)?;
+        asker.admits(&sender_key)?;
         if claims
             .reply
             .as_ref()

@@ -263,6 +263,10 @@ impl Asker for ThirdParty<'_> {
         self.0.request
     }
 
+    fn admits(&self, _: &KeyBytes) -> Result<(), Rejection> {
+        Ok(())
+    }
+
     fn look_up(&self, _: &Sighting) -> Result<(), Rejection> {
         Ok(())
     }

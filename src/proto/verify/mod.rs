@@ -16,6 +16,7 @@ mod asker;
 mod checks;
 mod credential;
 mod envelope;
+mod fault;
 mod holders;
 mod judge;
 
@@ -26,6 +27,8 @@ use sha2::Digest as _;
 
 use super::audit::AuditSlot;
 use super::audit::Decision;
+use super::breaker::Conduct;
+use super::breaker::is_signer_caused;
 use super::chain::VerifiedChain;
 use super::envelope::Claims;
 use super::identity::KeyBytes;
@@ -63,6 +66,10 @@ pub use self::credential::check_send;
 pub use self::credential::check_subscribe;
 pub use self::credential::verify_chain;
 pub use self::envelope::VerifiedEnvelope;
+pub use self::fault::Fault;
+pub use self::fault::FaultId;
+pub use self::fault::NotEvidence;
+pub use self::fault::find_fault;
 pub use self::judge::Judge;
 pub use self::judge::Judgement;
 pub use self::judge::NotChecked;
@@ -361,6 +368,23 @@ impl Verdict {
     /// Why the message is refused, when it is.
     pub fn rejection(&self) -> Option<Rejection> {
         self.decision.rejection
+    }
+
+    /// What the message says about the conduct of its sender: nothing, unless its signature verified
+    /// and it was accepted, or refused for what the sender alone can have done.
+    pub(crate) fn conduct(&self) -> Option<Conduct> {
+        let decision = &self.decision;
+        let bad = match &decision.rejection {
+            None => false,
+            Some(rejection) if decision.authentic && is_signer_caused(rejection) => true,
+            Some(_) => return None,
+        };
+        let header = decision.header.as_ref()?;
+        Some(Conduct {
+            key: header.sender?,
+            mid: header.mid,
+            bad,
+        })
     }
 
     /// Notes what verifying cost.

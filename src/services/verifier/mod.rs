@@ -13,6 +13,7 @@
 //! order. What it decides is [published](Publication) before it is answered.
 
 mod desk;
+pub mod evidence;
 mod limits;
 mod micro;
 mod publication;
