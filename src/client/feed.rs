@@ -170,8 +170,8 @@ impl Feed {
         if let Some(cache) = &cache {
             cache.load(&mut follower)?;
         }
+        let store = open_store(bus, follower.root().mesh()).await?;
         let follower = Mutex::new(follower);
-        let store = open_store(bus, lock(&follower).root().mesh()).await?;
         read_head(&store, &follower).await?;
         let follower = follower
             .into_inner()

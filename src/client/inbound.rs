@@ -58,8 +58,11 @@ pub(crate) enum Expect<'a> {
 pub(crate) struct Held {
     delivery: Delivery,
     /// Nothing when the audit had no place.
-    look: Option<(KeptSlot, Option<(Examined, Timestamp)>, Duration)>,
+    look: Option<(KeptSlot, Look, Duration)>,
 }
+
+/// What was found out, and at which instant; nothing when finding out panicked.
+type Look = Option<(Examined, Timestamp)>;
 
 impl Held {
     /// What to claim, and the instant it was looked at; nothing when it is refused anyway.
