@@ -9,6 +9,7 @@ use trustmesh::audit::AuditEvent;
 use trustmesh::bus;
 use trustmesh::bus::Bus as _;
 use trustmesh::bus::Outgoing;
+use trustmesh::bus::RequestErrorKind;
 use trustmesh::bus::nats::NatsBus;
 use trustmesh::client::AuditStream;
 use trustmesh::proto::rejection::Class;
@@ -55,6 +56,12 @@ impl Wire {
     }
 }
 
+/// Waits until the server knows of a client's subscriptions: it answers in order.
+async fn listens(client: &Client, token: &str) {
+    let asked = client.request(format!("{token}-nobody"), "".into()).await;
+    assert_eq!(asked.unwrap_err().kind(), RequestErrorKind::NoResponders);
+}
+
 /// Waits until a client has decided so many messages.
 async fn decided(client: &Client, count: u64) {
     let decided = || client.counters().allowed + client.counters().denied_total();
@@ -75,10 +82,10 @@ async fn notices(client: &Client, audit: &mut AuditStream) -> Vec<String> {
 /// Alice and carol may publish on one subject, bob hears all of them.
 async fn cast(wire: &Wire, mesh: &mut Mesh, token: &str) -> [Client; 3] {
     let own = format!("pub:{token}.item");
-    let all = format!("sub:{token}.>");
+    let all = format!("sub:{token}.> req:{token}-nobody");
     let mut clients = Vec::new();
-    for (id, capability) in [("alice", &own), ("carol", &own), ("bob", &all)] {
-        let identity = mesh.authority.agent(id, [capability.as_str()]).unwrap();
+    for (id, capabilities) in [("alice", &own), ("carol", &own), ("bob", &all)] {
+        let identity = mesh.authority.agent(id, capabilities.split(' ')).unwrap();
         clients.push(identity);
     }
     let [alice, carol, bob] = <[Identity; 3]>::try_from(clients).ok().unwrap();
@@ -94,7 +101,7 @@ async fn quarantine_and_release(wire: Wire) {
     let [alice, carol, bob] = cast(&wire, &mut mesh, &token).await;
     let mut audit = bob.audit();
     let taken = consume(bob.subscribe(format!("{token}.>")).await.unwrap());
-    bob.flush().await.unwrap();
+    listens(&bob, &token).await;
     let (item, secret) = (format!("{token}.item"), format!("{token}.secret"));
     let send =
         |by: &Client, subject: &str| sealed(&draft(mesh.now(), Action::Publish, subject), by);
@@ -145,7 +152,7 @@ async fn a_victim_is_heard(wire: Wire) {
     let [alice, carol, bob] = cast(&wire, &mut mesh, &token).await;
     let mut audit = bob.audit();
     let taken = consume(bob.subscribe(format!("{token}.>")).await.unwrap());
-    bob.flush().await.unwrap();
+    listens(&bob, &token).await;
     let (item, secret) = (format!("{token}.item"), format!("{token}.secret"));
     let now = mesh.now();
     let good = sealed(&draft(now, Action::Publish, &item), &alice);
