@@ -47,6 +47,7 @@ use crate::proto::trust::Bulletin;
 use crate::proto::trust::Follower;
 use crate::proto::trust::Progress;
 use crate::proto::trust::TIMESTAMP_EVERY_MS;
+use crate::proto::trust::TrustTime;
 
 /// Silence after which everything is read from the store: two pushes were missed.
 const SILENCE: Duration = Duration::from_millis(2 * TIMESTAMP_EVERY_MS + 500);
@@ -201,6 +202,31 @@ impl Feed {
     /// An unknown agent: a reason to look whether there is a newer state, and no more.
     pub(crate) fn hint(&self) {
         self.hint.notify_one();
+    }
+
+    /// Takes in a timestamp that a peer carried. It moves nothing: one that is newer is a reason to
+    /// look, and one that contradicts what is held shows that the timestamp role signed two
+    /// branches.
+    pub(crate) fn hear_of(&self, timestamp: &Bytes, shared: &Shared) {
+        let held = self.handle.current();
+        let theirs = TrustTime::open(held.root(), timestamp);
+        let (Ok(theirs), Some(ours)) = (theirs, held.time()) else {
+            // Perhaps made under a root that follows ours.
+            self.hint();
+            return;
+        };
+        match theirs.check_follows(ours) {
+            Ok(()) if theirs.epoch() > ours.epoch() => self.hint(),
+            Err(Rejection::StaleState {
+                reason: StaleState::Equivocation,
+            }) => {
+                let text = "a peer knows another trust state of the same epoch".to_owned();
+                tracing::warn!(agent = %shared.identity.id, "{text}");
+                notice(shared, "trust-equivocation", text);
+            }
+            // A peer that is behind will find out by itself.
+            _ => {}
+        }
     }
 
     /// Reads the newest state from the store.

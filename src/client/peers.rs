@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
@@ -206,10 +207,20 @@ impl Shared {
         }
         let scene = self.scene(now, &trust);
         let mut responder = lock(&self.peers.responder);
-        let (session, answer) = responder.confirm(frame, random()?, &scene, self.skew)?;
+        let (mut session, answer) = responder.confirm(frame, random()?, &scene, self.skew)?;
         drop(responder);
+        self.hear_of(session.newest.take());
         lock(&self.sessions).await_message(session.clone(), now)?;
         Ok((Some(session), answer))
+    }
+}
+
+impl Shared {
+    /// Takes in which timestamp a peer knows.
+    fn hear_of(&self, newest: Option<Bytes>) {
+        if let (Some(feed), Some(newest)) = (&self.identity.feed, newest) {
+            feed.hear_of(&newest, self);
+        }
     }
 }
 
@@ -342,6 +353,8 @@ impl Client {
                 .map_err(|e| HandshakeError::Bus(e.to_string()))
         };
         send(hello.clone()).await?;
+        let newest = shared.identity.trust.current();
+        let newest = newest.time().map(|time| time.file().clone());
         let mut awaiting: Vec<AwaitingConfirm> = Vec::new();
         while let Some(delivery) = raw.next().await {
             if delivery.status.is_some() {
@@ -352,7 +365,9 @@ impl Client {
             let frame = &delivery.payload;
             match handshake::step(frame) {
                 Ok(2) if awaiting.len() < CHALLENGES_MAX => {
-                    let Ok((next, instance, proof)) = initiator.answer(frame) else {
+                    let Ok((next, instance, proof)) =
+                        initiator.answer_carrying(frame, newest.as_ref())
+                    else {
                         continue;
                     };
                     awaiting.push(next);
@@ -366,7 +381,8 @@ impl Client {
                     let mut confirmed = awaiting
                         .iter()
                         .map(|state| state.confirm(frame, &scene, shared.skew));
-                    if let Some(session) = confirmed.find_map(Result::ok) {
+                    if let Some(mut session) = confirmed.find_map(Result::ok) {
+                        shared.hear_of(session.newest.take());
                         return Ok(session);
                     }
                 }

@@ -48,8 +48,10 @@ use super::identity::Signature;
 use super::identity::SigningKey;
 use super::limits::CHALLENGE_TTL_MS;
 use super::limits::HANDSHAKE_MAX;
+use super::limits::NEWEST_MAX;
 use super::limits::SESSION_TTL_MS;
 use super::limits::SESSIONS_MAX;
+use super::names::EXT_NEWEST;
 use super::names::FRAME_VERSION;
 use super::names::MAGIC_HANDSHAKE;
 use super::names::MODE_BATCH;
@@ -73,6 +75,7 @@ use super::time::ClockSkew;
 use super::time::Timestamp;
 use super::trust::Purpose;
 use super::trust::TrustState;
+use super::trust::TrustTime;
 use super::verify::Holders;
 use super::verify::Scene;
 use super::wire;
@@ -120,6 +123,9 @@ pub struct Session {
     pub until: Timestamp,
     /// The id both sides know it by, chosen by the responder.
     pub id: [u8; 16],
+    /// The newest timestamp of the served trust state that the peer knows, as it signed it: a hint
+    /// to look for a newer state, or for another branch (protocol §16.9). It was not checked.
+    pub newest: Option<Bytes>,
 }
 
 /// One's own side of a handshake (protocol §16.1). The credential's key is the certified one.
@@ -251,6 +257,20 @@ impl Initiator {
     /// with [`Transcript`](HandshakeFailed::Transcript) when it answers another hello, or
     /// [`Nonce`](HandshakeFailed::Nonce).
     pub fn answer(&self, frame: &Bytes) -> Result<(AwaitingConfirm, Instance, Bytes), Rejection> {
+        self.answer_carrying(frame, None)
+    }
+
+    /// [`answer`](Self::answer), with the newest timestamp of a served trust state that is known
+    /// here (protocol §16.9).
+    ///
+    /// # Errors
+    ///
+    /// As [`answer`](Self::answer).
+    pub fn answer_carrying(
+        &self,
+        frame: &Bytes,
+        newest: Option<&Bytes>,
+    ) -> Result<(AwaitingConfirm, Instance, Bytes), Rejection> {
         let body = read_unsigned(2, frame)?;
         let challenge = Challenge::parse(&body)?;
         if challenge.hello != Tag::Hello.digest(&self.hello) {
@@ -259,7 +279,7 @@ impl Initiator {
         check_nonce(&challenge.nonce, &self.nonce)?;
         let certificate = UnverifiedCertificate::parse(&self.party.certificate)?.id();
         let leaf = self.party.credential.chain().leaf().id();
-        let ext: [(); 0] = [];
+        let ext = extensions(newest);
         let proof = wire::encode(&(
             OBJECT_VERSION,
             bin(&self.hello),
@@ -304,7 +324,7 @@ impl AwaitingConfirm {
         let leaf = r.object_id()?;
         let id = r.bin_of()?;
         let until = Timestamp::from_millis(r.uint()?);
-        finish(r)?;
+        let newest = finish_carrying(r)?;
         if proof != self.proof {
             return Err(failed(HandshakeFailed::Transcript));
         }
@@ -324,6 +344,7 @@ impl AwaitingConfirm {
             key: self.peer_key,
             until,
             id,
+            newest,
         })
     }
 }
@@ -458,7 +479,7 @@ impl Responder {
         // Only a proof that verified uses its cookie up: nobody else can burn it.
         self.use_cookie(&challenge);
         let certificate = UnverifiedCertificate::parse(&self.party.certificate)?.id();
-        let ext: [(); 0] = [];
+        let ext = extensions(scene.trust.time().map(TrustTime::file));
         let confirm = wire::encode(&(
             OBJECT_VERSION,
             bin(&Tag::Proof.digest(&signed.body).0),
@@ -476,6 +497,7 @@ impl Responder {
                 key,
                 until,
                 id: session,
+                newest: proof.newest,
             },
             answer,
         ))
@@ -633,20 +655,22 @@ struct Proof {
     challenge: Bytes,
     certificate: ObjectId,
     leaf: ObjectId,
+    newest: Option<Bytes>,
 }
 
 impl Proof {
     fn parse(body: &Bytes) -> Result<Self, Rejection> {
         let mut r = Reader::new(body, PLACE);
         read_version(&mut r, 6)?;
-        let proof = Self {
-            hello: r.bin(HANDSHAKE_MAX)?,
-            challenge: r.bin(HANDSHAKE_MAX)?,
-            certificate: r.object_id()?,
-            leaf: r.object_id()?,
-        };
-        finish(r)?;
-        Ok(proof)
+        let (hello, challenge) = (r.bin(HANDSHAKE_MAX)?, r.bin(HANDSHAKE_MAX)?);
+        let (certificate, leaf) = (r.object_id()?, r.object_id()?);
+        Ok(Self {
+            hello,
+            challenge,
+            certificate,
+            leaf,
+            newest: finish_carrying(r)?,
+        })
     }
 }
 
@@ -815,6 +839,38 @@ fn finish(mut r: Reader<'_>) -> Result<(), Rejection> {
         return Err(r.fault(Malformed::Extension));
     }
     r.finish()
+}
+
+/// The extensions of a proof or confirmation.
+fn extensions(newest: Option<&Bytes>) -> Vec<(u16, bool, &serde_bytes::Bytes)> {
+    let newest = newest.filter(|file| file.len() <= NEWEST_MAX);
+    newest
+        .map(|file| (EXT_NEWEST, false, bin(file)))
+        .into_iter()
+        .collect()
+}
+
+/// Reads the extensions of a proof or confirmation, and the end: at most the newest timestamp.
+fn finish_carrying(mut r: Reader<'_>) -> Result<Option<Bytes>, Rejection> {
+    let fault = r.fault(Malformed::Extension);
+    let count = r.array()?;
+    let mut read = || -> Result<Bytes, Rejection> {
+        r.array_of(3)?;
+        let known = r.uint()? == u64::from(EXT_NEWEST) && !r.boolean()?;
+        let value = r.bin(NEWEST_MAX)?;
+        if known && !value.is_empty() {
+            Ok(value)
+        } else {
+            Err(fault)
+        }
+    };
+    let newest = match count {
+        0 => None,
+        1 => Some(read().map_err(|_| fault)?),
+        _ => return Err(fault),
+    };
+    r.finish()?;
+    Ok(newest)
 }
 
 /// A nonce of the wrong length is a failed handshake like any other unusable nonce.

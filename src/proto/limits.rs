@@ -150,6 +150,9 @@ pub const SESSIONS_MAX: usize = 1 << 16;
 /// Largest handshake frame, 12 KiB (§16.2): certificate, chain and two bodies.
 pub const HANDSHAKE_MAX: usize = 12 * 1024;
 
+/// Largest timestamp that a handshake carries, 512 bytes (§16.9): one with two signatures fits.
+pub const NEWEST_MAX: usize = 512;
+
 /// Largest trust-state file, 64 MiB (§3).
 pub const TRUST_FILE_MAX: usize = 64 * 1024 * 1024;
 

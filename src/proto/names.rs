@@ -10,7 +10,8 @@
 //! | actions | PUB 1, SUB 2, REQ 4, SERVE 8, 16 reserved, DELEGATE 32 |
 //! | constraints | 1 queue groups, 2 recipient keys |
 //! | envelope extensions | 1 trust epochs, 2 traceparent, 3 hop count (critical), 4 approval |
-//! | link, certificate, handshake extensions | none |
+//! | link, certificate extensions | none |
+//! | handshake extensions | of proof and confirmation 1 newest timestamp |
 //! | trust-root extensions | 1 dev mesh (critical); 2 lineage (critical) |
 //! | trust-file extensions | of revocations 2 retirements (critical); of parts 16 shard (critical) |
 //! | policy extensions | 1 approval (critical); 2 scoring (critical) |
@@ -62,6 +63,9 @@ pub const EXT_POLICY_APPROVAL: u16 = 1;
 /// Policy extension, critical: how scores are computed and when a key is quarantined (protocol
 /// §10.9).
 pub const EXT_POLICY_SCORING: u16 = 2;
+/// Extension of a handshake's proof and confirmation: the newest timestamp of the trust state that
+/// the sender knows (protocol §16.9).
+pub const EXT_NEWEST: u16 = 1;
 /// Trust-root extension, critical: a mesh that trusts itself, for development (protocol §9.3).
 pub const EXT_DEV: u16 = 1;
 /// Trust-root extension, critical, of every root but the first: mesh and id of the root before, 48

@@ -442,6 +442,7 @@ fn an_answered_session_counts_from_the_next_message_and_never_past_its_end() {
         key,
         until,
         id: [1; 16],
+        newest: None,
     };
     let mut table = SessionTable::default();
     table.await_message(session.clone(), now).unwrap();
@@ -480,6 +481,7 @@ fn a_full_session_table_refuses_and_forgets_no_live_session() {
             key: KeyBytes(key),
             until,
             id: [1; 16],
+            newest: None,
         }
     };
     let mut table = SessionTable::default();

@@ -1,5 +1,6 @@
 //! A mesh that lives from its verifier service, over a bus that may lie.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,12 +8,15 @@ use bytes::Bytes;
 use serde_json::json;
 use trustmesh::Client;
 use trustmesh::audit::AuditEvent;
+use trustmesh::client::AuditStream;
 use trustmesh::client::clock::ManualClock;
 use trustmesh::client::home::Home;
 use trustmesh::proto::identity::AgentId;
 use trustmesh::proto::rejection::Class;
+use trustmesh::proto::signing::ObjectId;
 use trustmesh::proto::time::Timestamp;
 use trustmesh::proto::trust::Admission;
+use trustmesh::proto::trust::Bulletin;
 use trustmesh::proto::trust::TrustState;
 use trustmesh::services::authority::Authority;
 
@@ -364,4 +368,108 @@ async fn silence_makes_requests_stale_before_publications() {
     publish().await.unwrap();
     clock.advance(Duration::from_secs(540));
     assert!(is_stale(&publish().await.unwrap_err()));
+}
+
+/// The state of the service's books, and everything that belongs to it.
+async fn published(mesh: &Served) -> (Bulletin, HashMap<ObjectId, Bytes>) {
+    let read = |mesh: &mut Authority| (mesh.bulletin().unwrap().clone(), mesh.parts());
+    mesh.change(read).await
+}
+
+/// Waits for a notice.
+async fn notice(audit: &mut AuditStream, wanted: &str) {
+    loop {
+        let record = audit.next().await.unwrap();
+        if matches!(&record.event, AuditEvent::Notice { topic, .. } if topic == wanted) {
+            return;
+        }
+    }
+}
+
+/// A state that no push told of, and that one agent has read from the store.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_knows_more_is_a_reason_to_look() {
+    let mut mesh = Served::new(Wire::memory()).await;
+    let bob = mesh.agent("bob", &["sub:greet.>"]).await;
+    let _greetings = bob.subscribe("greet.>").await.unwrap();
+    let (alice, root) = mesh.join("alice", &["pub:greet.>"]).await;
+    eventually("bob knows alice", || {
+        !state(&bob).certificates_of(&alice.agent).is_empty()
+    })
+    .await;
+    let mut books = mesh.service.take().unwrap().stop().await.unwrap();
+    books.revoke_agent("mallory").unwrap();
+    let newer = books.bulletin().unwrap().to_bytes();
+    Bucket(&mesh).overwrite("head", newer).await;
+
+    let began = tokio::time::Instant::now();
+    let bus = mesh.wire.raw().await;
+    let alice = alice
+        .follow(root, Admission::Production, &*bus)
+        .await
+        .unwrap();
+    let alice = mesh.enter(alice).await;
+    assert!(revoked(&alice, "mallory") && !revoked(&bob, "mallory"));
+    // Bob looked a moment ago, and does not look again within a second.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    alice.handshake(bob.id()).await.unwrap();
+    eventually("bob looked", || revoked(&bob, "mallory")).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(8),
+        "bob would have looked anyway"
+    );
+}
+
+/// Two services with the same keys, each of which went on by itself.
+#[tokio::test(start_paused = true)]
+async fn a_peer_on_another_branch_is_reported() {
+    let mut mesh = Served::new(Wire::memory()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_owned();
+    mesh.change(move |mesh| mesh.save(path)).await.unwrap();
+    let alice = mesh.agent("alice", &["pub:greet.>"]).await;
+    let (bob, root) = mesh.join("bob", &["sub:greet.>"]).await;
+    eventually("alice knows bob", || {
+        !state(&alice).certificates_of(&bob.agent).is_empty()
+    })
+    .await;
+    let mut other = Authority::open_with_clock(folder.path(), mesh.clock.clone()).unwrap();
+    let (bulletin, parts) = published(&mesh).await;
+    other.take_over(&bulletin, &parts).unwrap();
+
+    mesh.change(|mesh| mesh.revoke_agent("mallory"))
+        .await
+        .unwrap();
+    eventually("alice knows", || revoked(&alice, "mallory")).await;
+    drop(mesh.service.take());
+    other.revoke_agent("trudy").unwrap();
+    Bucket(&mesh)
+        .overwrite("head", whole(&other).to_bytes())
+        .await;
+    let bus = mesh.wire.raw().await;
+    let bob = bob
+        .follow(root, Admission::Production, &*bus)
+        .await
+        .unwrap();
+    let bob = mesh.enter(bob).await;
+    let _greetings = bob.subscribe("greet.>").await.unwrap();
+    assert!(revoked(&bob, "trudy") && !revoked(&bob, "mallory"));
+
+    let mut audit = alice.audit();
+    let began = tokio::time::Instant::now();
+    alice.handshake(bob.id()).await.unwrap();
+    notice(&mut audit, "trust-equivocation").await;
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "the store would have told as well"
+    );
+    assert!(revoked(&alice, "mallory"));
+}
+
+/// A bulletin with all of its parts.
+fn whole(mesh: &Authority) -> Bulletin {
+    Bulletin {
+        parts: mesh.parts().into_values().collect(),
+        ..mesh.bulletin().unwrap().clone()
+    }
 }

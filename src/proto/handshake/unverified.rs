@@ -8,7 +8,7 @@ use super::Instance;
 use super::PLACE;
 use super::Proof;
 use super::Signed;
-use super::finish;
+use super::finish_carrying;
 use super::read_unsigned;
 use super::read_version;
 use super::step;
@@ -130,7 +130,7 @@ impl UnverifiedFrame {
         let (_certificate, _leaf) = (r.object_id()?, r.object_id()?);
         let session = r.bin_of()?;
         let until = Timestamp::from_millis(r.uint()?);
-        finish(r)?;
+        finish_carrying(r)?;
         Ok(Self::Confirm {
             proof,
             session,

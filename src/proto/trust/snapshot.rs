@@ -79,6 +79,7 @@ pub struct TrustTime {
     snapshot: PartEdition,
     root: (u32, ObjectId),
     digest: ObjectId,
+    file: Bytes,
 }
 
 /// What a new timestamp shall say.
@@ -142,7 +143,13 @@ impl TrustTime {
             snapshot,
             root: named,
             digest,
+            file: file.clone(),
         })
+    }
+
+    /// The file it was read from.
+    pub fn file(&self) -> &Bytes {
+        &self.file
     }
 
     /// Its number, which grows with each.
