@@ -55,6 +55,13 @@ const SILENCE: Duration = Duration::from_millis(2 * TIMESTAMP_EVERY_MS + 500);
 /// Least time between two full reads that hints of peers cause.
 const HINT_EVERY: Duration = Duration::from_secs(1);
 
+/// Pushes checked in a second. A verifier service makes one at each change and every 5 s; a flood of
+/// forged ones costs a client half a percent of a core, and the store tells what they drown.
+const CHECKS_PER_SECOND: u32 = 100;
+
+/// Least time between two notices about the same thing going wrong and right.
+const NOTICE_EVERY: Duration = Duration::from_secs(5);
+
 /// Parts fetched at the same time.
 const FETCHES: usize = 8;
 
@@ -252,16 +259,34 @@ impl Feed {
         self.catch_up(&**bus).await
     }
 
-    /// Takes in what was pushed.
-    async fn hear(&self, payload: &Bytes, bus: &dyn Bus) -> Result<(), FeedError> {
+    /// Takes in what was pushed, and says whether it was new.
+    async fn hear(
+        &self,
+        payload: &Bytes,
+        bus: &dyn Bus,
+        pace: &mut Pace,
+    ) -> Result<bool, FeedError> {
         let bulletin = Bulletin::parse(payload)?;
         // Most bulletins carry all that is new, and the store is not needed.
         let progress = lock(&self.follower).hear(&bulletin, |_| None);
-        if !matches!(progress, Ok(Progress::Advanced(_) | Progress::Unchanged)) {
-            let store = open_store(bus, self.mesh).await?;
-            take(&bulletin, &store, &self.follower).await?;
+        match progress {
+            // It may be the newest there is, or somebody repeats it to hide the newest.
+            Ok(Progress::Unchanged) => return Ok(false),
+            Ok(Progress::Advanced(_)) => {}
+            Ok(Progress::Missing(_)) => {
+                let store = open_store(bus, self.mesh).await?;
+                take(&bulletin, &store, &self.follower).await?;
+            }
+            // Made under another root, or by nobody: anybody can send this, so it costs little.
+            Err(why) if may_be_another_root(&why) && pace.may_look() => {
+                pace.looked = Instant::now();
+                self.catch_up(bus).await?;
+                return Ok(true);
+            }
+            Err(why) => return Err(why.into()),
         }
-        self.publish()
+        self.publish()?;
+        Ok(true)
     }
 
     /// Hands the newest state to those who decide, and keeps it.
@@ -317,7 +342,7 @@ impl Feed {
         let mut pushes = pushes.map_err(|error| FeedError::Bus(error.to_string()))?;
         // What was pushed before the subscription is in the store.
         let mut outcome = self.catch_up(bus).await;
-        let mut looked = Instant::now();
+        let mut pace = Pace::new();
         loop {
             let Some(shared) = client.upgrade() else {
                 return Ok(());
@@ -327,10 +352,19 @@ impl Feed {
                 Err(error) => alarms.raise(error, &shared),
             }
             drop(shared);
-            outcome = match self.next(&mut pushes, looked).await {
-                Next::Push(payload) => self.hear(&payload, bus).await,
+            outcome = match self.next(&mut pushes, &mut pace).await {
+                Next::Push(payload) => match self.hear(&payload, bus, &mut pace).await {
+                    Ok(new) => {
+                        if new {
+                            pace.heard = Instant::now();
+                        }
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                },
                 Next::Look => {
-                    looked = Instant::now();
+                    pace.looked = Instant::now();
+                    pace.skipped = false;
                     self.catch_up(bus).await
                 }
                 Next::Ended => return Ok(()),
@@ -338,22 +372,71 @@ impl Feed {
         }
     }
 
-    async fn next(&self, pushes: &mut BusSubscriber, looked: Instant) -> Next {
-        let silence = tokio::time::sleep(SILENCE);
-        tokio::pin!(silence);
+    async fn next(&self, pushes: &mut BusSubscriber, pace: &mut Pace) -> Next {
         loop {
             tokio::select! {
-                push = pushes.next() => return match push {
-                    Some(delivery) if delivery.status.is_some() => Next::Look,
-                    Some(delivery) => Next::Push(delivery.payload),
-                    None => Next::Ended,
+                push = pushes.next() => match push {
+                    Some(delivery) if delivery.status.is_some() => return Next::Look,
+                    Some(delivery) if pace.may_check() => return Next::Push(delivery.payload),
+                    // What was in it is in the store as well.
+                    Some(_) => pace.skipped = true,
+                    None => return Next::Ended,
                 },
                 // Anybody can cause hints, so they cause little.
-                () = self.hint.notified() => if looked.elapsed() >= HINT_EVERY {
+                () = self.hint.notified() => if pace.may_look() {
                     return Next::Look;
                 },
-                () = &mut silence => return Next::Look,
+                () = tokio::time::sleep_until(pace.due()) => return Next::Look,
             }
+        }
+    }
+}
+
+/// How often something is done that others can cause.
+#[derive(Debug)]
+struct Pace {
+    /// When the store was read last.
+    looked: Instant,
+    /// When something new was pushed last.
+    heard: Instant,
+    /// Pushes that may still be checked in this second, and when it began.
+    checks: (u32, Instant),
+    /// Whether pushes were not looked at.
+    skipped: bool,
+}
+
+impl Pace {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            looked: now,
+            heard: now,
+            checks: (CHECKS_PER_SECOND, now),
+            skipped: false,
+        }
+    }
+
+    /// Whether the store may be read because somebody said so.
+    fn may_look(&self) -> bool {
+        self.looked.elapsed() >= HINT_EVERY
+    }
+
+    /// Whether another push may be checked: each can cost a signature.
+    fn may_check(&mut self) -> bool {
+        if self.checks.1.elapsed() >= Duration::from_secs(1) {
+            self.checks = (CHECKS_PER_SECOND, Instant::now());
+        }
+        let left = self.checks.0.checked_sub(1);
+        self.checks.0 = left.unwrap_or(0);
+        left.is_some()
+    }
+
+    /// When the store is to be read whatever is pushed.
+    fn due(&self) -> Instant {
+        if self.skipped {
+            self.looked + HINT_EVERY
+        } else {
+            self.heard.max(self.looked) + SILENCE
         }
     }
 }
@@ -443,16 +526,17 @@ async fn fetch(
     Ok(parts)
 }
 
-/// What went wrong last, said once.
+/// What went wrong last, said once, and not too often: others can cause it.
 #[derive(Debug, Default)]
 struct Alarms {
     raised: Option<String>,
+    said: Option<Instant>,
 }
 
 impl Alarms {
     fn raise(&mut self, error: &FeedError, shared: &Shared) {
         let text = error.to_string();
-        if self.raised.as_ref() == Some(&text) {
+        if self.raised.as_ref() == Some(&text) || !self.may_say() {
             return;
         }
         let topic = match error {
@@ -470,13 +554,19 @@ impl Alarms {
     }
 
     fn clear(&mut self, shared: &Shared) {
-        if self.raised.take().is_some() {
-            notice(
-                shared,
-                "trust-current",
-                "the trust state is up to date again".to_owned(),
-            );
+        if self.raised.is_some() && self.may_say() {
+            self.raised = None;
+            let text = "the trust state is up to date again".to_owned();
+            notice(shared, "trust-current", text);
         }
+    }
+
+    fn may_say(&mut self) -> bool {
+        let may = self.said.is_none_or(|said| said.elapsed() >= NOTICE_EVERY);
+        if may {
+            self.said = Some(Instant::now());
+        }
+        may
     }
 }
 

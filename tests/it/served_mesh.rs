@@ -473,3 +473,69 @@ fn whole(mesh: &Authority) -> Bulletin {
         ..mesh.bulletin().unwrap().clone()
     }
 }
+
+/// Pushes of garbage, of strangers and of the past neither fill the audit nor keep a client from
+/// what is true.
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_false_pushes_hides_nothing_and_says_little() {
+    let mesh = Served::new(Wire::memory()).await;
+    let bob = mesh.agent("bob", &["sub:greet.>"]).await;
+    let (old, _) = published(&mesh).await;
+    mesh.change(|mesh| mesh.revoke_agent("mallory"))
+        .await
+        .unwrap();
+    eventually("bob knows", || revoked(&bob, "mallory")).await;
+    let stranger = Served::new(Wire::memory()).await;
+    let (foreign, _) = published(&stranger).await;
+    let (current, _) = published(&mesh).await;
+
+    let subject = format!("{}.trust", mesh.prefix);
+    let mut audit = bob.audit();
+    let flood = |payload: Bytes| {
+        mesh.memory()
+            .forge(trustmesh::bus::Outgoing::new(subject.as_str(), payload));
+    };
+    for round in 0..2_000 {
+        flood(format!("garbage {round}").into());
+        flood(foreign.to_bytes());
+        flood(old.to_bytes());
+        flood(current.to_bytes());
+    }
+    mesh.change(|mesh| mesh.revoke_agent("trudy"))
+        .await
+        .unwrap();
+    let began = tokio::time::Instant::now();
+    eventually("bob knows", || revoked(&bob, "trudy")).await;
+    assert!(began.elapsed() < Duration::from_secs(5));
+    bob.flush_audit().await;
+    let mut notices = 0;
+    while let Some(record) = audit.try_next() {
+        notices += u32::from(matches!(record.event, AuditEvent::Notice { .. }));
+    }
+    assert!((1..=4).contains(&notices), "{notices}");
+}
+
+/// A bus that repeats the newest bulletin it lets through hides no newer one: what is repeated is
+/// no news, and the store is read.
+#[tokio::test(start_paused = true)]
+async fn repeating_the_newest_push_does_not_pass_for_news() {
+    let mut mesh = Served::new(Wire::memory()).await;
+    let bob = mesh.agent("bob", &["sub:greet.>"]).await;
+    let (current, _) = published(&mesh).await;
+    let mut books = mesh.service.take().unwrap().stop().await.unwrap();
+    books.revoke_agent("mallory").unwrap();
+    Bucket(&mesh)
+        .overwrite("head", whole(&books).to_bytes())
+        .await;
+    let subject = format!("{}.trust", mesh.prefix);
+    let began = tokio::time::Instant::now();
+    while !revoked(&bob, "mallory") {
+        let push = trustmesh::bus::Outgoing::new(subject.as_str(), current.to_bytes());
+        mesh.memory().forge(push);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(
+            began.elapsed() < Duration::from_secs(15),
+            "the repetition passed for news"
+        );
+    }
+}

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use trustmesh::Client;
 use trustmesh::ConnectOptions;
 use trustmesh::Identity;
+use trustmesh::bus::memory::MemoryBus;
 use trustmesh::bus::nats::NatsBus;
 use trustmesh::client::clock::Clock;
 use trustmesh::client::clock::SystemClock;
@@ -143,6 +144,13 @@ impl Served {
         match &self.wire {
             Wire::Memory(bus) => options.connect_bus(bus.connect()).await.unwrap(),
             Wire::Nats(url) => options.connect(url.as_str()).await.unwrap(),
+        }
+    }
+
+    pub fn memory(&self) -> &MemoryBus {
+        match &self.wire {
+            Wire::Memory(bus) => bus,
+            Wire::Nats(_) => panic!("not in this process"),
         }
     }
 
