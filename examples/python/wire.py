@@ -146,7 +146,7 @@ later = v kind body:blob signatures:entry*32 end
 entry = index signature:bin64
 trust-root = v version:nth name:text64 roles window400 extensions:rootext end
 role = number:rolenumber threshold:u8 keys:rootkey!16
-registry = v mesh:ourmesh epoch:number window30 certificates:certificate* extensions:partext end
+registry = v mesh:ourmesh epoch:number window30 certificates:registered extensions:partext end
 policy = v mesh:ourmesh epoch:number window30 ceilings blocked:list allowed:list? rules ext end
 revocations = v mesh:ourmesh epoch:number window30 links:bin32< keys:bin32< agents:agent< \
 extensions:listext end
@@ -297,20 +297,24 @@ class Reader(Record):
         roles = {role.number: role for role in self.read("fullrole*7")}
         return {n: roles.get(n, Record(threshold=1, keys=[])) for n in range(1, 8)}
 
+    def registered(self):
+        """The certificates of a registry, verified, §8; in a part one may be unknown, §9.9."""
+        certificates, keys = self.read("certificate*"), self.root.roles[3].keys
+        for c in certificates:
+            try:
+                refuse({1701: c.mesh != self.root.mesh, 1704: c.registrar >= len(keys)})
+                refuse({501: not is_key(c.key)})
+                refuse({401: not verifies(keys[c.registrar], c.signature, "agent-cert", c.body)
+                        or not verifies(c.key, c.possession, "cert-pop", c.id)})
+                c.known = True
+            except Deny:
+                if not self.part_of_state:
+                    raise
+                c.known = False
+        return certificates
+
     def certificate(self):
-        """One of the registry, verified, §8; in a part it may be unknown instead, §9.9."""
-        c, keys = parse_certificate(self.read("blob512")), self.root.roles[3].keys
-        try:
-            refuse({1701: c.mesh != self.root.mesh, 1704: c.registrar >= len(keys)})
-            refuse({501: not is_key(c.key)})
-            refuse({401: not verifies(keys[c.registrar], c.signature, "agent-cert", c.body)
-                    or not verifies(c.key, c.possession, "cert-pop", c.id)})
-            c.known = True
-        except Deny:
-            if not self.part_of_state:
-                raise
-            c.known = False
-        return c
+        return parse_certificate(self.read("blob512"))
 
     def rootext(self):
         """Extensions of a trust root by id, §9.3 and §9.8."""

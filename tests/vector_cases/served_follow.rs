@@ -21,8 +21,10 @@ use super::print::hear;
 use super::print::shard;
 use super::served_parts::cut;
 use super::vault::File;
+use super::vault::Paper;
 use super::vault::Vault;
 use crate::forge::NOW;
+use crate::forge::Party;
 use crate::forge::Value;
 use crate::forge::value::bin;
 use crate::forge::value::list;
@@ -352,4 +354,17 @@ fn statics(book: &mut Book) {
             super::root::state(book, &case, about, extension, &vault, |_| {});
         }
     }
+    let about = "In a whole registry every certificate is read before the first is verified";
+    let papers = {
+        let mesh = Vault::new().mesh;
+        let mut forged = Paper::of(&mesh, &Party::named("alice"));
+        forged.signer = super::vault::keeper(1, 0);
+        let mut cut = Paper::of(&mesh, &Party::named("bob"));
+        cut.bytes = Some(Vec::new());
+        [forged, cut]
+    };
+    let vault = Vault::new().papers(&papers);
+    let truncated = deny(MALFORMED_TRUNCATED);
+    let name = "whole-registry-read-before-verified";
+    super::root::state(book, name, about, truncated, &vault, |_| {});
 }
