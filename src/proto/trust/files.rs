@@ -47,9 +47,9 @@ pub(super) fn read_entries(r: &mut Reader<'_>) -> Result<Vec<Bytes>, Rejection> 
 #[derive(Debug, Default)]
 pub(super) struct Extensions {
     /// The retirements of a revocation list, still encoded.
-    retirements: Option<Bytes>,
+    pub(super) retirements: Option<Bytes>,
     /// Which part of how many this is; `None` for the whole in one file.
-    shard: Option<(u16, u16)>,
+    pub(super) shard: Option<(u16, u16)>,
 }
 
 impl Extensions {
