@@ -1161,7 +1161,10 @@ pub const COVERS: &[(&str, &[&str])] = &[
         &["audit/*=1405", "order/audit-chain-and-early"],
     ),
     ("M-audit-certificate", &["audit/*=601"]),
-    ("M-audit-revoked", &["audit/emitter-*-revoked"]),
+    (
+        "M-audit-revoked",
+        &["audit/emitter-*-revoked", "retired/audit-*"],
+    ),
     (
         "M-audit-emitter",
         &[
@@ -1420,6 +1423,8 @@ pub const COVERS: &[(&str, &[&str])] = &[
             "age/message-*",
             "age/request-message-*",
             "age/answer-*",
+            "age/handshake-*",
+            "age/audit-*",
             "age/chain-*",
         ],
     ),
@@ -1516,6 +1521,8 @@ pub const COVERS: &[(&str, &[&str])] = &[
             "retired/agent-while-not-retired",
             "retired/issuer-*",
             "retired/receiver-*",
+            "retired/audit-*",
+            "retired/handshake-*",
         ],
     ),
     (
@@ -1529,7 +1536,7 @@ pub const COVERS: &[(&str, &[&str])] = &[
     ),
     (
         "M-retired-order",
-        &["retired/descending", "retired/key-twice"],
+        &["retired/descending", "retired/key-twice*"],
     ),
     (
         "M-retired-from",

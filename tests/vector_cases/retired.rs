@@ -3,6 +3,7 @@
 use super::Allow;
 use super::Book;
 use super::Claim;
+use super::audit;
 use super::codes::*;
 use super::deny;
 use super::deny_at;
@@ -11,6 +12,7 @@ use super::play::Play;
 use super::play::own_chain;
 use super::print;
 use super::root::state;
+use super::shake::Shake;
 use crate::forge::ChainSpec;
 use crate::forge::Letter;
 use crate::forge::Mesh;
@@ -50,6 +52,9 @@ fn content(book: &mut Book) {
     });
     case("key-twice", about, order, {
         of(vec![entry(1, NOW), entry(1, NOW + 1)])
+    });
+    case("key-twice-before-its-instant", about, order, {
+        of(vec![entry(1, NOW), list([bin([1; 32]), Value::Nil])])
     });
     let about = "A list of retirements is not empty";
     let extension = deny(MALFORMED_EXTENSION);
@@ -142,6 +147,18 @@ fn standing(book: &mut Book) {
                 .at(now)
         });
     }
+    let about = "Who shakes hands, and who writes the audit, is checked as a holder is";
+    let alone = deny(REVOKED_RETIRED);
+    for (word, now, claim) in [("before", NOW - 1, Allow), ("from-then", NOW, alone)] {
+        book.case(&format!("audit-{word}"), about, claim, || {
+            let payload = audit::lines(&audit::run_of("alice", 1, 1));
+            let play = audit::read(&audit::batch("alice", &payload), "r");
+            play.state("retired-alice").at(now)
+        });
+    }
+    book.case("handshake-from-then", about, alone, || {
+        Shake::new().play(3).state("retired-alice")
+    });
     let about = "The time a message claims makes no difference";
     let retired = deny_at(REVOKED_RETIRED, 0);
     book.case("claims-to-be-older", about, retired, || {

@@ -6,6 +6,7 @@ use super::Allow;
 use super::Book;
 use super::Claim;
 use super::Held;
+use super::audit;
 use super::codes::*;
 use super::deny;
 use super::header::REQUEST;
@@ -17,6 +18,7 @@ use super::print::Print;
 use super::print::REGISTRY;
 use super::print::REVOCATIONS;
 use super::print::ask;
+use super::shake::Shake;
 use crate::forge::ChainSpec;
 use crate::forge::HOUR;
 use crate::forge::Letter;
@@ -174,6 +176,22 @@ fn deciding(book: &mut Book) {
             let letter = Letter::answer(&chain("carol"), &inbox, &bob, ObjectId(REQUEST));
             let letter = letter.set(ISSUED, Value::Uint(now));
             served(Play::answer(&letter, Some(waiting())), now)
+        });
+    }
+    let about = "A handshake is decided for a minute";
+    for (word, now, claim) in [("fresh", NOW, Allow), ("over", NOW + 60_001, stale())] {
+        book.case(&format!("handshake-{word}"), about, claim, || {
+            let shake = Shake::in_mesh(&mesh(), "alice", "bob").edit(|shake| shake.time = now);
+            shake.play(3).state(STATE).at(now)
+        });
+    }
+    let about = "The audit is read for ten minutes";
+    for (word, now, claim) in rows(600_000) {
+        book.case(&format!("audit-{word}"), about, claim, || {
+            let payload = audit::lines(&audit::run_of("alice", 1, 1));
+            let batch = audit::batch_in(&mesh(), "alice", &payload);
+            let play = audit::read(&batch.set(ISSUED, Value::Uint(now)), "r");
+            play.state(STATE).at(now)
         });
     }
     let about = "Authority is taken over for twenty seconds";

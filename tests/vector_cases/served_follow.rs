@@ -161,7 +161,7 @@ fn parts(book: &mut Book) {
     let policy = newer.parts[&(POLICY, 0)].clone();
     book.case("new-policy-alone", about, Allow, || {
         let facts = advanced(6, 6, 2, 1);
-        hear(HELD, newer.bare(), &[policy.clone()]).edit(|play| play.facts = facts)
+        hear(HELD, newer.bare(), std::slice::from_ref(&policy)).edit(|play| play.facts = facts)
     });
     book.case("new-policy-missing", about, Allow, || {
         let facts = print::missing(&[digest(&policy)]);
