@@ -1318,6 +1318,7 @@ pub const COVERS: &[(&str, &[&str])] = &[
         "M-served-role",
         &[
             "served/timestamp-*signed*",
+            "served/timestamp-flip-*",
             "served/snapshot-*signed*",
             "served/*by-*two",
             "served/timestamp-bad-signature-and-body",
@@ -1334,6 +1335,7 @@ pub const COVERS: &[(&str, &[&str])] = &[
             "served/timestamp-other-digest",
             "served/snapshot-not-the-named",
             "served/snapshot-garbage",
+            "served/snapshot-flip-*",
             "served/accepted",
         ],
     ),
@@ -1370,6 +1372,7 @@ pub const COVERS: &[(&str, &[&str])] = &[
         "M-compose-missing",
         &[
             "served/missing-*",
+            "served/part-flip-*",
             "served/fetched",
             "follow/new-policy-*",
             "follow/a-lack-made-good",

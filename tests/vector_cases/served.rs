@@ -55,6 +55,7 @@ pub fn write(book: &mut Book) {
     naming(book);
     lists(book);
     bulletins(book);
+    flips(book);
     served_parts::write(book);
 }
 
@@ -458,4 +459,65 @@ fn bulletins(book: &mut Book) {
     let about = "Scores are there or not";
     let scored = print.clone().part(SCORES, 0, print.file(SCORES));
     heard(book, "scores", about, Allow, &scored);
+}
+
+/// One bit turned over on the way.
+fn flips(book: &mut Book) {
+    let print = Print::new(1, 1);
+    let turned = |file: &[u8], at: usize| {
+        let mut file = file.to_vec();
+        file[at] ^= 1;
+        bin(file)
+    };
+    let about = "No bit of a timestamp turns over unnoticed";
+    let file = print.time_file();
+    // Magic, array, version, kind and the head of the body come before it, the signature is last.
+    let (body, signature) = (9, file.len() - 64);
+    for (word, at) in [
+        ("body-head", body),
+        ("mesh", body + 5),
+        ("epoch", body + 20),
+        ("made", body + 29),
+        ("snapshot-digest", body + 50),
+        ("root-id", body + 100),
+        ("signature-r", signature),
+        ("signature-s", signature + 32),
+        ("signature-last", signature + 63),
+    ] {
+        let name = format!("timestamp-flip-{word}");
+        book.case(&name, about, deny(BAD_SIGNATURE), || {
+            let files = print.parts.values().cloned();
+            hear(
+                NEW,
+                framed(&print.tree(files).with(&[1], turned(&file, at))),
+                &[],
+            )
+        });
+    }
+    let about = "No bit of a snapshot turns over unnoticed";
+    let file = print.snapshot_file();
+    for at in [0, 9, file.len() / 2, file.len() - 64, file.len() - 1] {
+        let incomplete = deny(STALE_STATE_INCOMPLETE);
+        book.case(&format!("snapshot-flip-{at}"), about, incomplete, || {
+            let files = print.parts.values().cloned();
+            hear(
+                NEW,
+                framed(&print.tree(files).with(&[2], turned(&file, at))),
+                &[],
+            )
+        });
+    }
+    let about = "A part in which a bit turned over is another file, and the true one is missing";
+    let policy = &print.parts[&(POLICY, 0)];
+    for at in [0, 20, policy.len() - 1] {
+        book.case(&format!("part-flip-{at}"), about, Allow, || {
+            let index = print.parts.keys().position(|key| *key == (POLICY, 0));
+            let files = print.parts.values().cloned();
+            let tree = print
+                .tree(files)
+                .with(&[3, index.unwrap()], turned(policy, at));
+            let lacking = print::missing(&[digest(policy)]);
+            hear(NEW, framed(&tree), &[]).edit(|play| play.facts = lacking)
+        });
+    }
 }
