@@ -21,6 +21,11 @@ use trustmesh::proto::handshake;
 use trustmesh::proto::handshake::Initiator;
 use trustmesh::proto::identity::AgentId;
 use trustmesh::proto::rejection::Class;
+use trustmesh::proto::time::Timestamp;
+use trustmesh::proto::trust::Edition;
+use trustmesh::proto::trust::Extent;
+use trustmesh::proto::trust::FileDraft;
+use trustmesh::services::authority::Authority;
 
 use forge::Batch;
 use forge::ChainSpec;
@@ -33,6 +38,7 @@ use forge::batch::tree_hash;
 use forge::chain::PUB;
 use forge::chain::SERVE;
 use forge::chain::scope;
+use forge::mesh::window;
 use forge::value::bin;
 
 const SUBJ: &str = "store.docs.get";
@@ -423,6 +429,56 @@ fn inspect_shows_a_chain_hop_by_hop() {
     assert_eq!(shown["kind"], "envelope");
     assert_eq!(shown["chain"][0]["links"][2]["holder"]["agent"], "alice");
     assert_eq!(shown["authentic"], true);
+}
+
+/// Timestamp, snapshot, books, a part with its place, and the bulletin that carries them.
+#[test]
+fn inspect_shows_a_served_trust_state() {
+    let bench = Bench::new();
+    let mut mesh = Authority::served("served").unwrap();
+    mesh.enrol(&Party::named("alice").id(), &Party::named("alice").key)
+        .unwrap();
+    let retired = Party::named("bob").bytes();
+    mesh.retire_key(retired, Timestamp::from_millis(NOW));
+    mesh.publish().unwrap();
+    mesh.publish().unwrap();
+    let bulletin = mesh.bulletin().unwrap();
+    let show = |object: &Bytes| {
+        let path = bench.write("object", object);
+        let output = bench.run(&["inspect", &path, "--json"], "");
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        json(&output)
+    };
+    let shown = show(&bulletin.to_bytes());
+    assert_eq!(shown["kind"], "bulletin");
+    let (time, snapshot) = (&shown["timestamp"][0], &shown["snapshot"][0]);
+    assert_eq!(time["kind"], "timestamp");
+    assert_eq!(snapshot["kind"], "snapshot");
+    let digest = snapshot["digest"].as_str().unwrap();
+    assert!(time["snapshot"].as_str().unwrap().ends_with(digest));
+    assert!(time["root"].as_str().unwrap().starts_with("version 1, "));
+    let named = snapshot["parts"].as_array().unwrap().len();
+    assert_eq!(named, mesh.parts().len());
+    let parts = mesh.parts();
+    let shown: Vec<_> = parts.values().map(show).collect();
+    let list = shown.iter().find(|part| part["kind"] == "revocations");
+    let list = list.unwrap();
+    assert_eq!(list["part"], "0");
+    let retirement = list["retirements"][0].as_str().unwrap();
+    assert!(retirement.starts_with(&retired.to_string()), "{retirement}");
+
+    let edition = Edition {
+        epoch: 1,
+        validity: window(NOW, NOW + 1),
+    };
+    let extent = Extent::Shard { index: 2, count: 5 };
+    let books = FileDraft::Books(b"kept").sign_part(mesh.mesh(), edition, extent, &[]);
+    let shown = show(&books);
+    assert_eq!(
+        (&shown["kind"], &shown["part"]),
+        (&"books".into(), &"2 of 5".into())
+    );
+    assert_eq!(shown["bytes"], 4);
 }
 
 #[test]

@@ -10,16 +10,16 @@ import hmac
 import json
 import re
 import sys
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace as Record
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from trust import FILES, begin, check_replaces, load_state, take_in
 from wire import (
     U64, Deny, Reader, at_hop, contains, covering, each, encode, inbox, matches, object_id,
-    open_file, open_handshake, opened, overlaps, parse, parse_certificate, parse_chain,
-    parse_content, refuse, root_of, tagged, utf8, verifies,
+    open_handshake, opened, overlaps, parse, parse_certificate, parse_chain, parse_content, refuse,
+    root_of, tagged, utf8, verifies,
 )
 
 unhex = bytes.fromhex
@@ -29,50 +29,7 @@ CLASSES = """Malformed TooLarge UnsupportedVersion BadSignature WeakKey UnknownA
     HandshakeFailed StaleState Overloaded AuditUnavailable Internal""".split()  # §18.1
 
 
-# ---- Trust state: §9 ----
-
-FILES = {"registry": (2, 3, 2301), "policy": (3, 5, 2302), "revocations": (4, 4, 2303),
-         "scores": (5, 7, 2307)}  # kind, role that signs, code when not fresh
-
-
-def check_signatures(file, role, tag):
-    """Those of a trust file, by the keys of a role, §9.1."""
-    for entry in file.signatures:
-        refuse({1704: entry.index >= len(role.keys)})
-        refuse({401: not verifies(role.keys[entry.index], entry.signature, tag, file.body)})
-    refuse({1704: len(file.signatures) < role.threshold})
-
-
-@cache
-def load_state(path):
-    """The trust state, assembled from the files at this path, §9.5."""
-    texts = json.loads(path.read_text())
-    file = open_file(unhex(texts["root"]), 1)
-    root = parse("trust-root", file.body)
-    root.mesh = root.id[:16]
-    check_signatures(file, root.roles[1], "trust-root")
-    refuse({1705: texts["pin"] not in (None, root.id.hex()), 1703: root.dev and not texts["dev"]})
-    always = Record(nbf=0, exp=U64)
-    state = Record(root=root, scores=Record(epoch=-1, window=always, scores=[]))
-    for name, (kind, role, _) in FILES.items():
-        if texts[name] is not None:
-            file = open_file(unhex(texts[name]), kind)
-            check_signatures(file, root.roles[role], name)
-            setattr(state, name, parse(name, file.body, root=root))
-    state.certificates = {c.key: c for c in state.registry.certificates}
-    refuse({117: len(state.certificates) < len(state.registry.certificates)})
-    return state
-
-
-def judge_trust(view, case, memory):
-    """The state was assembled; whether it may replace another is §9.6."""
-    if case.get("replaces"):
-        new, old = view.state, load_state(case["states"] / f"{case['replaces']}.json")
-        lost = [set(getattr(old.revocations, name)) - set(getattr(new.revocations, name))
-                for name in ("links", "keys", "agents")]
-        refuse({1701: new.root.id != old.root.id, 2305: any(lost) or any(
-            getattr(new, name).epoch < getattr(old, name).epoch for name in FILES)})
-
+# ---- A trust state at an instant ----
 
 class View(Record):
     """A trust state, with now and skew: §7.3, §7.4, §9.7, §10, §11, §14."""
@@ -92,10 +49,15 @@ class View(Record):
         return {1001: min(self.now + self.skew, U64) < header.iat,
                 1101: self.now > min(header.iat + header.ttl + self.skew, U64)}
 
-    def fresh(self):
+    def fresh(self, purpose):
+        """§9.7, and §9.10: how old the newest timestamp may be, in seconds."""
         codes = {"root": 2304} | {name: code for name, (_, _, code) in FILES.items()}
         for name, code in codes.items():
             refuse({code: any(self.outside(getattr(self.state, name).window).values())})
+        time, bound = self.state.time, {"authority": 20, "request": 60, "publish": 600}[purpose]
+        if self.state.root.roles[6].keys:
+            refuse({2308: time is None or time.window.nbf > self.now + self.skew
+                    or self.now - time.window.nbf > bound * 1000})
 
     def off(self, key):
         """What is wrong with the standing of a key."""
@@ -108,8 +70,12 @@ class View(Record):
             1903: allowed and key not in allowed.keys and agent not in allowed.agents}
 
     def revoked(self, key):
-        revoked, agent = self.state.revocations, self.state.certificates[key].agent
-        return {1802: key in revoked.keys, 1803: agent in revoked.agents}
+        agent = self.state.certificates[key].agent
+        return self.key_revoked(key) | {1803: agent in self.state.revocations.agents}
+
+    def key_revoked(self, key):
+        revoked = self.state.revocations
+        return {1802: key in revoked.keys, 1804: revoked.retired.get(key, U64 + 1) <= self.now}
 
     def stands(self, chain):
         """Steps 1 to 3 of §7.4."""
@@ -124,7 +90,7 @@ class View(Record):
         each(chain, lambda l: {401: not verifies(l.signer, l.signature, l.tag, l.body)})
 
     def not_revoked(self, chain):
-        refuse({1802: chain[0].issuer in self.state.revocations.keys})
+        refuse(self.key_revoked(chain[0].issuer))
         each(chain, lambda link: {1801: link.id in self.state.revocations.links})
         each(chain, lambda link: self.revoked(link.holder))
 
@@ -205,7 +171,7 @@ def judge_message(view, case, memory):
         refuse({1301: not pending, 1303: header.action != 8})
         refuse({1302: header.in_reply_to.hex() != pending["request"]})
     refuse({801: header.audience and header.audience.hex() != receiver["key"]} | view.late(header))
-    view.fresh()
+    view.fresh("publish" if header.action == 1 else "request")
     if subscribed:
         with at_hop(None):
             own = parse_chain(unhex(receiver["chain"]))
@@ -258,16 +224,34 @@ def judge_chain(view, case, memory):
     """A chain by itself, §7.5."""
     chain = parse_chain(unhex(case["bytes"]))
     refuse({1701: chain[0].mesh != view.state.root.mesh})
-    view.fresh()
+    view.fresh("authority")
     view.check(chain, "stands links_hold lifetimes signed not_revoked")
     refuse({1405: chain[-1].holder.hex() != case["holder"]}, len(chain) - 1)
+
+
+# ---- Trust states: §9 ----
+
+def judge_trust(view, case, memory):
+    """The state was assembled; whether it may replace another is §9.6."""
+    if case.get("replaces"):
+        check_replaces(view.state, load_state(case["states"] / f"{case['replaces']}.json"))
+
+
+def judge_follow(view, case, memory):
+    """A root, a bulletin, or a purpose, for a reader of a served mesh: §9.8 to §9.12."""
+    if memory.reader is None:
+        memory.reader = begin(case["states"] / f"{case['state']}.json")
+    if "purpose" in case:
+        View(state=memory.reader.state, now=view.now, skew=view.skew).fresh(case["purpose"])
+        return {}
+    return take_in(memory.reader, case)
 
 
 # ---- Handshakes: §16 ----
 
 def check_peer(view, frame, body, agent, key):
     """The peer check, §16.7; the peer's chain."""
-    view.fresh()
+    view.fresh("request")
     refuse(view.off(key))
     registered = view.state.certificates[key]
     refuse({701: registered.agent != agent})
@@ -399,7 +383,7 @@ def judge_audit(view, case, memory):
     header, frame = open_envelope(view, case)
     refuse({1303: header.action != 1 or header.payload_type != "trustmesh/audit",
             301: header.mode != 1, 1405: frame.chain != b"\x90"} | view.late(header))
-    view.fresh()
+    view.fresh("publish")
     found = [c for c in view.state.registry.certificates if c.id == header.leaf]
     refuse({601: not found})
     agent, key = found[0].agent, found[0].key
@@ -448,14 +432,17 @@ def judge_subjects(view, case, memory):
 # ---- The command ----
 
 KINDS = {"message": judge_message, "answer": judge_message, "chain": judge_chain,
-         "trust": judge_trust, "handshake": judge_handshake, "audit": judge_audit,
-         "subjects": judge_subjects}
+         "trust": judge_trust, "follow": judge_follow, "handshake": judge_handshake,
+         "audit": judge_audit, "subjects": judge_subjects}
+
+ONE_OF = ("root", "bulletin", "store", "purpose")  # what an input of kind `follow` may be
 
 
 def judge(case, memory):
     """The verdict on one input, in the form of `expect`."""
     try:
-        state = load_state(case["states"] / f"{case['state']}.json") if "state" in case else None
+        named = "state" in case and case["kind"] != "follow"
+        state = load_state(case["states"] / f"{case['state']}.json") if named else None
         view = View(state=state, now=case.get("now"), skew=case.get("skew"))
         return {"verdict": "allow"} | (KINDS[case["kind"]](view, case, memory) or {})
     except Deny as fault:
@@ -470,9 +457,10 @@ def main(arguments):
     paths = [path for path in paths if path.parent.name != "states"]
     for path in paths:
         case = json.loads(path.read_text()) | {"states": path.resolve().parents[1] / "states"}
-        memory, wrong = Record(replay=set(), buckets={}, cookies=set(), runs={}), []
+        memory, wrong = Record(replay=set(), buckets={}, cookies=set(), runs={}, reader=None), []
+        shared = {name: case[name] for name in case if name not in ONE_OF}
         for part in [*case.get("preceded_by", []), case]:
-            verdict = judge(case | part, memory)
+            verdict = judge(shared | part, memory)
             if verdict != part["expect"]:
                 wrong.append(f"{path}: expected {part['expect']}, found {verdict}")
         if as_json:

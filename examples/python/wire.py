@@ -142,11 +142,11 @@ constraint = kind:constraintkind values:somevalues
 agent-cert = v mesh:bin16 serial:bin16 agent key:bin32 window30 prev:bin32? epoch:u32 ext end
 cert = body:blob512 registrar:u8 signature:bin64 possession:bin64 end
 file = v kind body:blob signatures:entry*16 end
+later = v kind body:blob signatures:entry*32 end
 entry = index signature:bin64
-trust-root = v version:v name:text64 roles window400 dev:devext*1 end
+trust-root = v version:nth name:text64 roles window400 extensions:rootext end
 role = number:rolenumber threshold:u8 keys:rootkey!16
-devext = id:one critical:yes value:blob0
-registry = v mesh:ourmesh epoch:number window30 certificates:certificate* ext end
+registry = v mesh:ourmesh epoch:number window30 certificates:registered extensions:partext end
 policy = v mesh:ourmesh epoch:number window30 ceilings blocked:list allowed:list? rules \
 needs:policyext*8 end
 policyany = id:u16 critical:bool value:blob32768
@@ -154,8 +154,13 @@ need = pattern actions:mactions
 approval = v mesh:bin16 leaf:bin32 chain:bin32 registry:number revocations:number policy:number \
 window1 ext end
 approved = body:blob300 registrar:u8 signature:bin64 end
-revocations = v mesh:ourmesh epoch:number window30 links:bin32< keys:bin32< agents:agent< ext end
-scores = v mesh:ourmesh epoch:number window30 scores:score< ext end
+revocations = v mesh:ourmesh epoch:number window30 links:bin32< keys:bin32< agents:agent< \
+extensions:listext end
+scores = v mesh:ourmesh epoch:number window30 scores:score< extensions:partext end
+timestamp = v mesh:ourmesh epoch:number window30 snapshot:number digest:bin32 version:u32 \
+root:bin32 ext end
+snapshot = v mesh:ourmesh epoch:number window30 parts:part*1024 ext end
+bulletin = v timestamp:blob snapshot:blob parts:blob*1024 end
 limits = envelope:u32 grant:number delegation:number
 list = agents:agent< keys:bin32<
 anyrule = name:text64 effect:flag actions pattern max_age:u32? max_depth:u8? rate? min_score:u16? \
@@ -195,8 +200,8 @@ CHECKED = {  # type: what it is read as; what must hold, for value v and its Rea
     "window": ("span", lambda v, r: v.nbf < v.exp <= v.nbf + r.limit * DAY, 111),
     "v": ("number", lambda v, r: v == 1, 301),
     "ext": ("array", lambda v, r: v == 0, 113),
-    "one": ("number", lambda v, r: v == 1, 113),
-    "yes": ("bool", lambda v, r: v, 113),
+    "nth": ("number", lambda v, r: v == r.version, 301),
+    "partkind": ("number", lambda v, r: v in (2, 3, 4, 5, 8), 106),
     "samemode": ("number", lambda v, r: v == r.mode, 112),
     "mode": ("samemode", lambda v, r: v in (1, 2), 301),
     "batchsize": ("u16", lambda v, r: 1 <= v <= 256, 106),
@@ -244,7 +249,7 @@ CHECKED = {  # type: what it is read as; what must hold, for value v and its Rea
 
 class Reader(Record):
     """Reads values from `data`. What else it is given is for the checks to compare with."""
-    at, last, total = 0, -1, 0
+    at, last, total, part_of_state = 0, -1, 0, False
 
     def take(self, count):
         refuse({101: len(self.data) - self.at < count})
@@ -301,14 +306,65 @@ class Reader(Record):
         roles = {role.number: role for role in self.read("fullrole*7")}
         return {n: roles.get(n, Record(threshold=1, keys=[])) for n in range(1, 8)}
 
+    def registered(self):
+        """The certificates of a registry, verified, §8; in a part one may be unknown, §9.9."""
+        certificates, keys = self.read("certificate*"), self.root.roles[3].keys
+        for c in certificates:
+            try:
+                refuse({1701: c.mesh != self.root.mesh, 1704: c.registrar >= len(keys)})
+                refuse({501: not is_key(c.key)})
+                refuse({401: not verifies(keys[c.registrar], c.signature, "agent-cert", c.body)
+                        or not verifies(c.key, c.possession, "cert-pop", c.id)})
+                c.known = True
+            except Deny:
+                if not self.part_of_state:
+                    raise
+                c.known = False
+        return certificates
+
     def certificate(self):
-        """One of the registry, verified, §8."""
-        c, keys = parse_certificate(self.read("blob512")), self.root.roles[3].keys
-        refuse({1701: c.mesh != self.root.mesh, 1704: c.registrar >= len(keys)})
-        refuse({501: not is_key(c.key)})
-        refuse({401: not verifies(keys[c.registrar], c.signature, "agent-cert", c.body)
-                or not verifies(c.key, c.possession, "cert-pop", c.id)})
-        return c
+        return parse_certificate(self.read("blob512"))
+
+    def rootext(self):
+        """Extensions of a trust root by id, §9.3 and §9.8."""
+        found = {}
+        for _ in range(self.array(most=1 if self.version == 1 else 2)):
+            self.array(3)
+            id = self.number()
+            refuse({113: not max(found, default=0) < id <= (1 if self.version == 1 else 2)})
+            refuse({113: not self.bool()})
+            found[id] = self.read("blob0" if id == 1 else "bin48")
+        return found
+
+    def partext(self, known=(16,)):
+        """Extensions of a trust file by id, §9.4."""
+        found, count = {}, self.array()
+        try:
+            for _ in range(count):
+                self.array(3)
+                id = self.read("u16")
+                refuse({113: id not in known or id <= max(found, default=0) or not self.bool()})
+                found[id] = self.read("bin4" if id == 16 else "blob")
+        except Deny:
+            raise Deny(113) from None
+        return found
+
+    def listext(self):
+        return self.partext((2, 16))
+
+    def part(self):
+        """What a snapshot says of a part, §9.9."""
+        self.array(4)
+        key = self.read("partkind"), self.read("u16")
+        refuse({117: not self.rises(key)})
+        return Record(key=key, epoch=self.number(), digest=self.read("bin32"))
+
+    def retirement(self):
+        """A key and the instant from which it counts as revoked, §11.3."""
+        self.array(2)
+        key = self.read("bin32")
+        refuse({117: not self.rises(key)})
+        return key, self.number()
 
     def policyext(self):
         """What a policy asks approvals for, §10.7."""
@@ -333,7 +389,7 @@ class Reader(Record):
         return proof
 
     def rises(self, value):
-        rises, self.last = value > self.last, value
+        rises, self.last = self.last == -1 or value > self.last, value
         return rises
 
     def adds(self, size):
@@ -395,9 +451,9 @@ def opened(magic, data, schema, most=U64, **known):
     return Reader(data=data[4:], **known).record(schema)
 
 
-def open_file(data, kind):
+def open_file(data, kind, schema="file"):
     """A trust file, §9.1, its body undecoded."""
-    return opened(b"TMTS", data, "file", 2**26, kind=kind)
+    return opened(b"TMTS", data, schema, 2**26, kind=kind)
 
 
 def open_handshake(data, step):

@@ -286,7 +286,9 @@ impl TrustRoot {
     /// out of, one for development.
     pub fn succeed(&self, file: &Bytes) -> Result<Self, Rejection> {
         let place = Place::TrustFile;
-        let next = self.version.saturating_add(1);
+        let found = u64::MAX;
+        let next = self.version.checked_add(1);
+        let next = next.ok_or(Rejection::UnsupportedVersion { place, found })?;
         let Draft {
             mut root,
             lineage,

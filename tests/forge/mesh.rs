@@ -103,6 +103,8 @@ pub struct Mesh {
     pub windows: [Validity; 4],
     pub root_window: Validity,
     pub dev: bool,
+    /// Whether its root has a timestamp role.
+    pub served: bool,
 }
 
 impl Mesh {
@@ -119,6 +121,7 @@ impl Mesh {
             windows: [window(NOW - HOUR, NOW + HOUR); 4],
             root_window: window(NOW - HOUR, NOW + 24 * HOUR),
             dev: false,
+            served: false,
         }
     }
 
@@ -146,7 +149,7 @@ impl Mesh {
     pub fn root(&self) -> Bytes {
         let roles = Role::ALL
             .into_iter()
-            .filter(|role| *role != Role::Timestamp)
+            .filter(|role| self.served || *role != Role::Timestamp)
             .map(|role| (role, (1, vec![self.role(role).bytes()])))
             .collect();
         let draft = RootDraft {

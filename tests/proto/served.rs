@@ -24,6 +24,7 @@ use trustmesh::proto::time::ClockSkew;
 use trustmesh::proto::time::Timestamp;
 use trustmesh::proto::time::Validity;
 use trustmesh::proto::trust::Admission;
+use trustmesh::proto::trust::BULLETIN_MAX;
 use trustmesh::proto::trust::Bulletin;
 use trustmesh::proto::trust::Edition;
 use trustmesh::proto::trust::FileDraft;
@@ -156,6 +157,15 @@ fn a_bulletin_is_read_as_it_was_written_and_in_no_other_way() {
     for len in 0..bytes.len() {
         assert!(Bulletin::parse(&bytes.slice(..len)).is_err(), "{len}");
     }
+}
+
+#[test]
+fn a_bulletin_above_its_limit_is_refused_unread() {
+    let bytes = Bytes::from(vec![0; BULLETIN_MAX + 1]);
+    let refused = Bulletin::parse(&bytes).unwrap_err();
+    assert_eq!(refused.class(), Class::TooLarge);
+    let refused = Bulletin::parse(&bytes.slice(..BULLETIN_MAX)).unwrap_err();
+    assert_eq!(refused.class(), Class::Malformed);
 }
 
 /// PO-9: an older signed state, replayed, is ignored.

@@ -51,7 +51,11 @@ pub(super) fn run_of(emitter: &str, run: u8, count: u64) -> Vec<String> {
 
 /// A batch with this payload, as its emitter signs it.
 pub(super) fn batch(emitter: &str, payload: &[u8]) -> Letter {
-    let mesh = Mesh::new();
+    batch_in(&Mesh::new(), emitter, payload)
+}
+
+/// The same in any mesh.
+pub(super) fn batch_in(mesh: &Mesh, emitter: &str, payload: &[u8]) -> Letter {
     let who = Party::named(emitter);
     let validity = match emitter {
         "kim" => window(NOW - 2 * HOUR, NOW - HOUR),
@@ -62,7 +66,7 @@ pub(super) fn batch(emitter: &str, payload: &[u8]) -> Letter {
     // An array header, then the body under a one-byte length.
     let body = &certificate[3..3 + usize::from(certificate[2])];
     let subject = format!("trustmesh.audit.{}", emitter.replace('/', "~"));
-    Letter::publish(&ChainSpec::down(&mesh, &[emitter]), &subject)
+    Letter::publish(&ChainSpec::down(mesh, &[emitter]), &subject)
         .set(LEAF, bin(Tag::Certificate.digest(body).0))
         .set(PAYLOAD_TYPE, text("trustmesh/audit"))
         .payload(payload)

@@ -70,6 +70,8 @@ pub const COVERS: &[(&str, &[&str])] = &[
             "batch/order-*",
             "batch/replayed-before-*",
             "batch/audit-*-and-*",
+            "served/*-bad-signature-and-body",
+            "served/missing-and-faulty",
         ],
     ),
     (
@@ -82,6 +84,8 @@ pub const COVERS: &[(&str, &[&str])] = &[
             "approval/after-*",
             "handshake/cookie-after-a-forgery",
             "audit/after-a-refused-batch",
+            "follow/after-*",
+            "succession/after-a-forgery",
         ],
     ),
     (
@@ -138,6 +142,7 @@ pub const COVERS: &[(&str, &[&str])] = &[
             "certificate/*-under-*",
             "handshake/*-signed-under-*",
             "audit/signed-under-*",
+            "served/*-signed-under-*",
         ],
     ),
     ("M-wire-truncated", &["*=101"]),
@@ -184,6 +189,7 @@ pub const COVERS: &[(&str, &[&str])] = &[
             "batch/v-*=301",
             "order/header-version-and-mode",
             "batch/order-version-and-index",
+            "served/*-v-2",
         ],
     ),
     (
@@ -193,6 +199,7 @@ pub const COVERS: &[(&str, &[&str])] = &[
             "root/frame-version-*",
             "handshake/*-frame-version-*",
             "order/version-and-mode",
+            "served/*-frame-version-2",
         ],
     ),
     (
@@ -469,13 +476,33 @@ pub const COVERS: &[(&str, &[&str])] = &[
             "root/magic-*",
             "root/file-empty",
             "order/file-magic-and-signatures",
+            "served/*-magic",
+            "succession/magic",
         ],
     ),
-    ("M-file-kind", &["root/kind-*", "files/*-for-*"]),
-    ("M-file-signatures-count", &["root/signature-1*"]),
+    (
+        "M-file-kind",
+        &[
+            "root/kind-*",
+            "files/*-for-*",
+            "served/*-kind-2",
+            "served/*-kind-exchanged",
+            "served/part-*-other-kind",
+            "succession/kind-2",
+        ],
+    ),
+    (
+        "M-file-signatures-count",
+        &["root/signature-1*", "succession/signatures-3*"],
+    ),
     (
         "M-file-signatures-order",
-        &["root/signed-descending", "root/signed-same-twice"],
+        &[
+            "root/signed-descending",
+            "root/signed-same-twice",
+            "succession/descending",
+            "succession/same-twice",
+        ],
     ),
     (
         "M-file-index",
@@ -495,7 +522,15 @@ pub const COVERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("M-root-version", &["root/version-*=301"]),
-    ("M-root-roles-count", &["root/roles-8"]),
+    (
+        "M-root-roles-count",
+        &[
+            "root/roles-8",
+            "succession/without-scores",
+            "succession/other-*=allow",
+            "succession/same-keys",
+        ],
+    ),
     (
         "M-root-role-number",
         &["root/role-0", "root/role-8", "root/role-timestamp"],
@@ -510,11 +545,22 @@ pub const COVERS: &[(&str, &[&str])] = &[
         &["root/key-twice", "root/key-in-two-roles"],
     ),
     ("M-root-threshold", &["root/threshold-*"]),
-    ("M-root-lifetime", &["root/window-*"]),
+    ("M-root-lifetime", &["root/window-*", "succession/window-*"]),
     ("M-root-ext", &["root/extension-*"]),
-    ("M-file-mesh", &["files/*-other-mesh"]),
-    ("M-file-lifetime", &["files/*-no-time", "files/*-30-days*"]),
-    ("M-file-ext", &["files/*-ext=113"]),
+    (
+        "M-file-mesh",
+        &["files/*-other-mesh", "served/*-other-mesh"],
+    ),
+    (
+        "M-file-lifetime",
+        &[
+            "files/*-no-time",
+            "files/*-30-days*",
+            "served/*-no-time",
+            "served/snapshot-of-*",
+        ],
+    ),
+    ("M-file-ext", &["files/*-ext=113", "served/part-*ext-*"]),
     (
         "M-scores-range",
         &["files/score-*=106", "files/score-0-and-1000"],
@@ -1241,7 +1287,10 @@ pub const COVERS: &[(&str, &[&str])] = &[
         &["audit/*=1405", "order/audit-chain-and-early"],
     ),
     ("M-audit-certificate", &["audit/*=601"]),
-    ("M-audit-revoked", &["audit/emitter-*-revoked"]),
+    (
+        "M-audit-revoked",
+        &["audit/emitter-*-revoked", "retired/audit-*"],
+    ),
     (
         "M-audit-emitter",
         &[
@@ -1302,5 +1351,331 @@ pub const COVERS: &[(&str, &[&str])] = &[
         &["audit/first-is-not-0*", "audit/fork-unknown-run"],
     ),
     ("M-audit-runs", &["audit/runs-*", "audit/two-*"]),
+    ("M-file-whole", &["follow/whole-*"]),
+    (
+        "M-file-place",
+        &[
+            "served/shard-*",
+            "served/whole-registry",
+            "served/shards-*=allow",
+        ],
+    ),
+    ("M-replace-retirements", &["follow/retirement-*"]),
+    (
+        "M-succession-version",
+        &[
+            "succession/version-*",
+            "succession/three-without-two",
+            "succession/two-again",
+            "succession/first-again",
+            "succession/two-then-three",
+        ],
+    ),
+    (
+        "M-succession-ext",
+        &[
+            "succession/extension*",
+            "succession/lineage-*",
+            "succession/dev-*",
+            "succession/first-with-lineage",
+        ],
+    ),
+    (
+        "M-succession-lineage",
+        &[
+            "succession/no-lineage",
+            "succession/other-mesh",
+            "succession/other-before*",
+            "succession/mesh-of-the-second",
+            "succession/accepted",
+        ],
+    ),
+    ("M-succession-dev", &["succession/becomes-development"]),
+    (
+        "M-succession-signatures",
+        &[
+            "succession/by-*",
+            "succession/*-by-another",
+            "succession/keys-exchanged",
+            "succession/under-another-tag",
+            "succession/threshold-and-a-forgery",
+        ],
+    ),
+    (
+        "M-succession-threshold",
+        &[
+            "succession/threshold-*",
+            "succession/by-the-*-alone",
+            "succession/unsigned",
+            "succession/signatures-32",
+        ],
+    ),
+    (
+        "M-succession-mesh",
+        &[
+            "succession/two-then-three",
+            "succession/mesh-of-the-second",
+            "succession/heard-under-the-second",
+        ],
+    ),
+    ("M-succession-keep", &["succession/after-a-forgery"]),
+    (
+        "M-timestamp-lifetime",
+        &[
+            "served/timestamp-of-*-s*",
+            "served/timestamp-of-1-ms",
+            "served/timestamp-of-30-days-and-1-ms",
+            "served/timestamp-no-time",
+            "served/timestamp-of-long-ago",
+        ],
+    ),
+    (
+        "M-timestamp-root",
+        &[
+            "served/timestamp-of-root-*",
+            "served/timestamp-of-another-root",
+            "served/other-root-and-no-snapshot",
+            "succession/heard-*",
+            "follow/time-older-of-another-root",
+            "served/accepted",
+        ],
+    ),
+    (
+        "M-served-role",
+        &[
+            "served/timestamp-*signed*",
+            "served/timestamp-flip-*",
+            "served/snapshot-*signed*",
+            "served/*by-*two",
+            "served/timestamp-bad-signature-and-body",
+            "served/snapshot-bad-signature-and-body",
+        ],
+    ),
+    (
+        "M-served-ext",
+        &["served/timestamp-ext-*", "served/snapshot-ext-*"],
+    ),
+    (
+        "M-snapshot-digest",
+        &[
+            "served/timestamp-other-digest",
+            "served/snapshot-not-the-named",
+            "served/snapshot-garbage",
+            "served/snapshot-flip-*",
+            "served/accepted",
+        ],
+    ),
+    ("M-snapshot-kind", &["served/parts-kind-*"]),
+    (
+        "M-snapshot-order",
+        &["served/parts-twice", "served/parts-descending"],
+    ),
+    ("M-snapshot-count", &["served/parts-102*"]),
+    ("M-snapshot-epoch", &["served/timestamp-other-epoch"]),
+    (
+        "M-part-file",
+        &[
+            "served/part-registry-*",
+            "served/part-policy-*",
+            "served/part-revocations-*",
+            "served/part-scores-*",
+            "served/part-score-1001",
+            "served/segment-descending",
+            "served/part-ext-*",
+            "served/certificate-*=deny",
+        ],
+    ),
+    (
+        "M-part-named",
+        &[
+            "served/part-named-*",
+            "served/part-index-*",
+            "served/part-unsigned-of-other-epoch",
+        ],
+    ),
+    ("M-part-key-twice", &["served/key-twice"]),
+    (
+        "M-compose-missing",
+        &[
+            "served/missing-*",
+            "served/part-flip-*",
+            "served/fetched",
+            "follow/new-policy-*",
+            "follow/a-lack-made-good",
+        ],
+    ),
+    (
+        "M-compose-policy",
+        &["served/policies-two", "served/part-policy-not-named"],
+    ),
+    (
+        "M-compose-registry",
+        &[
+            "served/shards-*",
+            "served/part-registry-not-named",
+            "served/parts-none",
+        ],
+    ),
+    (
+        "M-compose-revocations",
+        &["served/segments-*", "served/part-revocations-not-named"],
+    ),
+    ("M-compose-scores", &["served/scores*"]),
+    ("M-compose-window", &["served/windows-*"]),
+    ("M-served-books", &["served/books-*"]),
+    (
+        "M-served-certificate",
+        &[
+            "served/certificate-*=allow",
+            "succession/certificates-by-the-old-registrar",
+        ],
+    ),
+    ("M-served-static", &["age/files-*"]),
+    (
+        "M-age-bound",
+        &[
+            "age/authority-*",
+            "age/request-last*",
+            "age/request-brief-last",
+            "age/request-over*",
+            "age/request-made*",
+            "age/publish-*",
+            "age/*kept-fresh",
+            "age/made-earlier",
+            "age/windows-before-timestamp",
+        ],
+    ),
+    ("M-age-ahead", &["age/*ahead*"]),
+    (
+        "M-age-purpose",
+        &[
+            "age/message-*",
+            "age/request-message-*",
+            "age/answer-*",
+            "age/handshake-*",
+            "age/audit-*",
+            "age/chain-*",
+        ],
+    ),
+    (
+        "M-follow-same",
+        &[
+            "follow/time-same*",
+            "succession/same-bulletin-after-succession",
+        ],
+    ),
+    (
+        "M-follow-time",
+        &["follow/time-*", "follow/back-to-the-first"],
+    ),
+    (
+        "M-follow-snapshot",
+        &["follow/snapshot-*", "follow/two-branches"],
+    ),
+    (
+        "M-follow-beat",
+        &[
+            "follow/time-newer-alone",
+            "follow/time-newer-with-garbage",
+            "age/kept-fresh",
+        ],
+    ),
+    (
+        "M-follow-reshard",
+        &[
+            "follow/reshard-*",
+            "follow/scores-gone",
+            "follow/scores-added",
+        ],
+    ),
+    (
+        "M-follow-parts",
+        &[
+            "follow/registry-*",
+            "follow/policy-*",
+            "follow/revocations-*",
+            "follow/scores-*",
+            "follow/segment-*",
+            "follow/shard-*",
+        ],
+    ),
+    ("M-follow-replace", &["follow/link-*"]),
+    (
+        "M-follow-floor",
+        &["follow/after-*", "succession/after-a-forgery"],
+    ),
+    (
+        "M-follow-root",
+        &[
+            "succession/registry-by-the-old-registrar",
+            "succession/certificates-by-the-old-registrar",
+            "succession/epochs-go-on-under-another-root",
+            "succession/held-after-succession",
+        ],
+    ),
+    (
+        "M-bulletin-magic",
+        &["served/bulletin-empty", "served/bulletin-magic-of-a-file"],
+    ),
+    (
+        "M-bulletin-form",
+        &[
+            "served/bulletin-magic-alone",
+            "served/bulletin-frame-version-2",
+            "served/bulletin-of-three",
+            "served/bulletin-of-five",
+            "served/bulletin-*-as-*",
+            "served/bulletin-trailing",
+            "served/bulletin-cut",
+            "served/bulletin-length-longer",
+        ],
+    ),
+    ("M-bulletin-parts", &["served/bulletin-of-102*"]),
+    (
+        "M-bulletin-unsought",
+        &[
+            "served/bulletin-with-garbage",
+            "served/bulletin-of-1024-parts",
+        ],
+    ),
+    (
+        "M-revoked-retired",
+        &[
+            "retired/sender-*",
+            "retired/above-*",
+            "retired/below-*",
+            "retired/chain-*",
+            "retired/key-before-retired",
+            "retired/retired-before-agent",
+            "retired/agent-while-not-retired",
+            "retired/issuer-*",
+            "retired/receiver-*",
+            "retired/audit-*",
+            "retired/handshake-*",
+        ],
+    ),
+    (
+        "M-retired-some",
+        &[
+            "retired/none",
+            "retired/one",
+            "retired/two",
+            "retired/of-one-value",
+        ],
+    ),
+    (
+        "M-retired-order",
+        &["retired/descending", "retired/key-twice*"],
+    ),
+    (
+        "M-retired-from",
+        &[
+            "retired/*-before",
+            "retired/*-from-then",
+            "retired/claims-to-be-older",
+            "retired/others-unaffected",
+            "retired/of-no-point",
+        ],
+    ),
     ("M-reject-code", &["*=deny"]),
 ];

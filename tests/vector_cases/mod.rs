@@ -32,11 +32,18 @@ mod order;
 mod order_parts;
 mod policies;
 mod policy;
+mod print;
 mod reply;
+mod retired;
 mod roles;
 mod root;
 mod route;
 mod scope;
+mod served;
+mod served_age;
+mod served_follow;
+mod served_parts;
+mod served_roots;
 mod shake;
 mod signature;
 mod standing;
@@ -48,6 +55,8 @@ mod vault;
 use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::sync::LazyLock;
+
+use bytes::Bytes;
 
 use trustmesh::proto::rejection::Class;
 use trustmesh::proto::signing::ObjectId;
@@ -124,11 +133,37 @@ impl State {
     }
 }
 
+/// What a reader of a served mesh holds, ready to be written.
+#[derive(Clone, Debug)]
+pub struct Held {
+    pub about: String,
+    /// The first trust root.
+    pub root: Bytes,
+    /// Those after it, in order.
+    pub later: Vec<Bytes>,
+    /// The bulletin it heard, with all parts, if any.
+    pub bulletin: Option<Vec<u8>>,
+}
+
+impl Held {
+    fn json(&self) -> Json {
+        Json::Map(vec![
+            ("about", words(&self.about)),
+            ("root", hex(&self.root)),
+            ("later", Json::List(self.later.iter().map(hex).collect())),
+            ("bulletin", or_null(self.bulletin.as_ref(), hex)),
+            ("dev", Json::Bool(false)),
+            ("pin", Json::Null),
+        ])
+    }
+}
+
 /// Every case and every state.
 #[derive(Debug, Default)]
 pub struct Book {
     pub cases: Vec<Case>,
     states: BTreeMap<String, State>,
+    held: BTreeMap<String, Held>,
     paths: HashSet<String>,
     group: &'static str,
 }
@@ -179,6 +214,13 @@ impl Book {
         assert!(before.is_none(), "two states are called {name}");
     }
 
+    /// Adds what a reader of a served mesh holds.
+    pub fn held_state(&mut self, name: &str, held: Held) {
+        let before = self.held.insert(name.to_owned(), held);
+        let twice = before.is_some() || self.states.contains_key(name);
+        assert!(!twice, "two states are called {name}");
+    }
+
     /// Adds a case. Its bytes depend on its name and on nothing that was made before.
     pub fn case(&mut self, name: &str, about: &str, claim: Claim, make: impl FnOnce() -> Play) {
         let path = format!("{}/{name}", self.group);
@@ -188,7 +230,9 @@ impl Book {
             "two cases are called {path}"
         );
         assert!(
-            play.state.is_empty() || self.states.contains_key(&play.state),
+            play.state.is_empty()
+                || self.states.contains_key(&play.state)
+                || self.held.contains_key(&play.state),
             "{path}: no state {}",
             play.state
         );
@@ -217,6 +261,10 @@ impl Book {
             .states
             .iter()
             .map(|(name, state)| (format!("states/{name}.json"), state.json().file()));
+        let held = self
+            .held
+            .iter()
+            .map(|(name, held)| (format!("states/{name}.json"), held.json().file()));
         let cases = self.cases.iter().map(|case| {
             let covers = covers::of(case).into_iter().map(words);
             let covers = Json::List(covers.collect());
@@ -228,7 +276,7 @@ impl Book {
             fields.extend(case.fields.iter().cloned());
             (format!("{}.json", case.path()), Json::Map(fields).file())
         });
-        states.chain(cases).collect()
+        states.chain(held).chain(cases).collect()
     }
 }
 
@@ -280,6 +328,11 @@ const THEMES: &[(&str, Theme)] = &[
     ("root", root::write),
     ("certificate", certificate::write),
     ("files", files::write),
+    ("served", served::write),
+    ("succession", served_roots::write),
+    ("follow", served_follow::write),
+    ("age", served_age::write),
+    ("retired", retired::write),
     ("handshake", handshake::write),
     ("audit", audit::write),
     ("subjects", subjects::write),

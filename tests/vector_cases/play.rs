@@ -27,6 +27,7 @@ pub enum Kind {
     Answer,
     Chain,
     Trust,
+    Follow,
     Handshake,
     Audit,
     Subjects,
@@ -39,6 +40,7 @@ impl Kind {
             Self::Answer => "answer",
             Self::Chain => "chain",
             Self::Trust => "trust",
+            Self::Follow => "follow",
             Self::Handshake => "handshake",
             Self::Audit => "audit",
             Self::Subjects => "subjects",
@@ -244,10 +246,10 @@ impl Play {
             }
             Kind::Chain => out.push(("holder", hex(self.holder.0))),
             Kind::Audit => out.push(("delivered", delivered())),
-            Kind::Trust | Kind::Handshake | Kind::Subjects => {}
+            Kind::Trust | Kind::Follow | Kind::Handshake | Kind::Subjects => {}
         }
         out.extend(self.more.iter().cloned());
-        if !matches!(self.kind, Kind::Trust | Kind::Subjects) {
+        if !matches!(self.kind, Kind::Trust | Kind::Follow | Kind::Subjects) {
             out.push(("bytes", hex(&self.bytes)));
         }
         out

@@ -23,6 +23,7 @@ use trustmesh::proto::identity::KeyBytes;
 use trustmesh::proto::identity::SigningKey;
 use trustmesh::proto::policy::RateLimiter;
 use trustmesh::proto::rejection::Rejection;
+use trustmesh::proto::rejection::StaleState;
 use trustmesh::proto::replay::ReplayGuard;
 use trustmesh::proto::signing::Budget;
 use trustmesh::proto::signing::ObjectId;
@@ -31,8 +32,13 @@ use trustmesh::proto::subject::SubjectPattern;
 use trustmesh::proto::time::ClockSkew;
 use trustmesh::proto::time::Timestamp;
 use trustmesh::proto::trust::Admission;
+use trustmesh::proto::trust::Bulletin;
+use trustmesh::proto::trust::Follower;
+use trustmesh::proto::trust::Progress;
+use trustmesh::proto::trust::Purpose;
 use trustmesh::proto::trust::TrustFiles;
 use trustmesh::proto::trust::TrustState;
+use trustmesh::proto::trust::digest_of;
 use trustmesh::proto::verify::Arrival;
 use trustmesh::proto::verify::Pending;
 use trustmesh::proto::verify::Route;
@@ -67,7 +73,14 @@ pub fn all(files: &BTreeMap<String, String>) -> Vec<String> {
             Some((name.to_owned(), assemble(json).map(Arc::new)))
         })
         .collect();
-    let world = World { states };
+    let readers = parsed
+        .iter()
+        .filter_map(|(path, json)| {
+            let name = path.strip_prefix("states/")?.strip_suffix(".json")?;
+            json.get("later").map(|_| (name.to_owned(), json.clone()))
+        })
+        .collect();
+    let world = World { states, readers };
     parsed
         .iter()
         .filter(|(path, _)| !path.starts_with("states/"))
@@ -75,7 +88,12 @@ pub fn all(files: &BTreeMap<String, String>) -> Vec<String> {
         .collect()
 }
 
+/// The state of a file: assembled, or what a reader of a served mesh holds.
 fn assemble(state: &Json) -> Result<TrustState, Rejection> {
+    if state.get("later").is_some() {
+        let held = follower(state)?.state().cloned();
+        return held.map(|held| (*held).clone()).ok_or(NOTHING_HELD);
+    }
     let files = TrustFiles {
         root: bytes(&state["root"]),
         registry: bytes(&state["registry"]),
@@ -92,8 +110,32 @@ fn assemble(state: &Json) -> Result<TrustState, Rejection> {
     TrustState::assemble(&files, admission, pin)
 }
 
+/// What a state that holds nothing yet is for the kinds that need one.
+const NOTHING_HELD: Rejection = Rejection::StaleState {
+    reason: StaleState::Incomplete,
+};
+
+fn follower(state: &Json) -> Result<Follower, Rejection> {
+    let admission = if state["dev"].as_bool().unwrap() {
+        Admission::DangerDevelopment
+    } else {
+        Admission::Production
+    };
+    let pin = optional(&state["pin"], |pin| ObjectId(array(pin)));
+    let mut follower = Follower::new(&bytes(&state["root"]), admission, pin)?;
+    for root in state["later"].as_array().unwrap() {
+        follower.succeed(&bytes(root))?;
+    }
+    if let Some(bulletin) = optional(&state["bulletin"], bytes) {
+        let progress = follower.hear(&Bulletin::parse(&bulletin)?, |_| None)?;
+        assert!(matches!(progress, Progress::Advanced(_)), "{progress:?}");
+    }
+    Ok(follower)
+}
+
 struct World {
     states: BTreeMap<String, Result<Arc<TrustState>, Rejection>>,
+    readers: BTreeMap<String, Json>,
 }
 
 impl World {
@@ -166,6 +208,7 @@ struct Receiver<'a> {
     verifier: Option<Verifier>,
     responder: Option<Responder>,
     reader: Option<AuditReader>,
+    follower: Option<Follower>,
 }
 
 struct Live(Vec<KeyBytes>);
@@ -195,6 +238,7 @@ impl<'a> Receiver<'a> {
             verifier: None,
             responder: None,
             reader: None,
+            follower: None,
         }
     }
 
@@ -205,6 +249,7 @@ impl<'a> Receiver<'a> {
             "answer" => self.answer(input, now),
             "chain" => self.chain(input, now),
             "trust" => self.trust(input),
+            "follow" => self.follow(input, now),
             "handshake" => self.handshake(input, now),
             "audit" => self.audit(input, now),
             "subjects" => subjects(input),
@@ -287,6 +332,48 @@ impl<'a> Receiver<'a> {
             state.check_replaces(&self.world.state(&input["replaces"]).unwrap())?;
         }
         Ok(Vec::new())
+    }
+
+    fn follow(&mut self, input: &Json, now: Timestamp) -> Outcome {
+        let begin = || {
+            let reader = &self.world.readers[self.case["state"].as_str().unwrap()];
+            follower(reader).unwrap()
+        };
+        let follower = self.follower.get_or_insert_with(begin);
+        if let Some(root) = input.get("root") {
+            follower.succeed(&bytes(root))?;
+            return Ok(vec![("version", follower.root().version().into())]);
+        }
+        if let Some(purpose) = input.get("purpose") {
+            let purpose = match purpose.as_str().unwrap() {
+                "authority" => Purpose::Authority,
+                "request" => Purpose::Request,
+                "publish" => Purpose::Publish,
+                other => panic!("purpose {other}"),
+            };
+            let state = follower.state().ok_or(NOTHING_HELD)?;
+            state.check_fresh(now, self.skew, purpose)?;
+            return Ok(Vec::new());
+        }
+        let none = Vec::new();
+        let store = input["store"].as_array().unwrap_or(&none).iter().map(bytes);
+        let store: BTreeMap<_, _> = store.map(|file| (digest_of(&file).0, file)).collect();
+        let bulletin = Bulletin::parse(&bytes(&input["bulletin"]))?;
+        let progress = follower.hear(&bulletin, |digest| store.get(&digest.0).cloned())?;
+        Ok(match progress {
+            Progress::Unchanged => vec![("progress", "unchanged".into())],
+            Progress::Missing(missing) => {
+                let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
+                vec![("progress", "missing".into()), ("missing", missing.into())]
+            }
+            Progress::Advanced(state) => vec![
+                ("progress", "advanced".into()),
+                ("time", state.time().unwrap().epoch().into()),
+                ("snapshot", state.snapshot().unwrap().edition().epoch.into()),
+                ("keys", state.certificates().count().into()),
+                ("revoked", state.revocations().len().into()),
+            ],
+        })
     }
 
     fn handshake(&mut self, input: &Json, now: Timestamp) -> Outcome {

@@ -41,7 +41,11 @@ pub(super) struct Side {
 
 impl Side {
     pub(super) fn of(name: &str) -> Self {
-        let (mesh, who) = (Mesh::new(), Party::named(name));
+        Self::in_mesh(&Mesh::new(), name)
+    }
+
+    fn in_mesh(mesh: &Mesh, name: &str) -> Self {
+        let who = Party::named(name);
         let validity = match name {
             "kim" => window(NOW - 2 * HOUR, NOW - HOUR),
             "leo" => window(NOW + HOUR, NOW + 2 * HOUR),
@@ -49,7 +53,7 @@ impl Side {
         };
         Self {
             certificate: mesh.certificate(&who, validity).to_vec(),
-            chain: ChainSpec::down(&mesh, &[name]),
+            chain: ChainSpec::down(mesh, &[name]),
             who,
         }
     }
@@ -99,10 +103,14 @@ impl Shake {
     }
 
     pub(super) fn between(i: &str, r: &str) -> Self {
-        let (i, r) = (Side::of(i), Side::of(r));
+        Self::in_mesh(&Mesh::new(), i, r)
+    }
+
+    pub(super) fn in_mesh(mesh: &Mesh, i: &str, r: &str) -> Self {
+        let (i, r) = (Side::in_mesh(mesh, i), Side::in_mesh(mesh, r));
         let hello = list([
             Value::Uint(1),
-            bin(Mesh::new().id().0),
+            bin(mesh.id().0),
             text(&i.who.name),
             bin(i.who.bytes().0),
             text(&r.who.name),

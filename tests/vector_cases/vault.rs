@@ -46,7 +46,8 @@ pub struct File {
 }
 
 impl File {
-    fn new(kind: u64, role: usize, tag: Tag, body: Value) -> Self {
+    /// A file by the first key of its role.
+    pub fn new(kind: u64, role: usize, tag: Tag, body: Value) -> Self {
         Self {
             magic: b"TMTS".to_vec(),
             version: Value::Uint(1),

@@ -47,23 +47,23 @@ pub(super) fn read_entries(r: &mut Reader<'_>) -> Result<Vec<Bytes>, Rejection> 
 #[derive(Debug, Default)]
 pub(super) struct Extensions {
     /// The retirements of a revocation list, still encoded.
-    retirements: Option<Bytes>,
+    pub(super) retirements: Option<Bytes>,
     /// Which part of how many this is; `None` for the whole in one file.
-    shard: Option<(u16, u16)>,
+    pub(super) shard: Option<(u16, u16)>,
 }
 
 impl Extensions {
     /// Reads the extensions of a file, in ascending order of their ids. What is not known is
-    /// refused, and whatever is wrong with one is the same fault.
+    /// refused, and whatever is wrong within the list is the same fault.
     fn read(r: &mut Reader<'_>, kind: FileKind) -> Result<Self, Rejection> {
+        let len = r.array()?;
         let fault = r.fault(Malformed::Extension);
-        let count = r.array()?;
-        Self::read_list(r, kind, count).map_err(|_| fault)
+        Self::read_list(r, kind, len).map_err(|_| fault)
     }
 
-    fn read_list(r: &mut Reader<'_>, kind: FileKind, count: usize) -> Result<Self, Rejection> {
+    fn read_list(r: &mut Reader<'_>, kind: FileKind, len: usize) -> Result<Self, Rejection> {
         let (mut found, mut last) = (Self::default(), 0);
-        for _ in 0..count {
+        for _ in 0..len {
             r.array_of(3)?;
             let id = r.number_of::<u16>()?;
             let fault = r.fault(Malformed::Extension);
@@ -123,17 +123,13 @@ pub(super) enum Content {
 impl Opened {
     /// Opens a file of a static mesh, which holds all there is of its kind (protocol §9.5).
     pub(super) fn whole(root: &TrustRoot, kind: FileKind, file: &Bytes) -> Result<Self, Rejection> {
-        Self::read(root, kind, file, |shard| {
-            shard.verify_all()?;
-            Ok(())
-        })
-        .and_then(|(opened, extensions)| extensions.check_whole().map(|()| opened))
+        Self::read(root, kind, file, Shard::verify_all, Extensions::check_whole)
     }
 
     /// Opens a part of a served trust state (protocol §9.9). Certificates are verified when they
     /// are first looked up: the registrar signed the part as a whole.
     pub(super) fn part(root: &TrustRoot, kind: FileKind, file: &Bytes) -> Result<Self, Rejection> {
-        Self::read(root, kind, file, |_| Ok(())).map(|(opened, _)| opened)
+        Self::read(root, kind, file, |_| Ok(()), |_| Ok(()))
     }
 
     fn read(
@@ -141,7 +137,8 @@ impl Opened {
         kind: FileKind,
         file: &Bytes,
         check: impl FnOnce(&Shard) -> Result<(), Rejection>,
-    ) -> Result<(Self, Extensions), Rejection> {
+        check_extent: impl FnOnce(&Extensions) -> Result<(), Rejection>,
+    ) -> Result<Self, Rejection> {
         let file = SignedFile::parse(kind, file)?;
         root.check_file(kind.role(), &file)?;
         let check_mesh = |mesh| {
@@ -168,6 +165,7 @@ impl Opened {
                 }
             })
         })?;
+        check_extent(&extensions)?;
         let place = Place::TrustFile;
         if let (Content::Revocations(set), Some(value)) = (&mut content, &extensions.retirements) {
             set.read_retirements(value, place)?;
@@ -176,12 +174,11 @@ impl Opened {
         if let Content::Registry(entries) = &mut content {
             entries.check_place(shard)?;
         }
-        let opened = Self {
+        Ok(Self {
             edition,
             content,
             shard,
-        };
-        Ok((opened, extensions))
+        })
     }
 }
 

@@ -13,6 +13,7 @@ use super::Snapshot;
 use super::TrustState;
 use super::TrustTime;
 use super::admit_root;
+use super::check_root_of;
 use super::snapshot::digest_of;
 use crate::proto::rejection::Rejection;
 use crate::proto::root::FileKind;
@@ -134,6 +135,8 @@ impl Follower {
         }
         let root = self.root.clone();
         let time = TrustTime::open(&root, &bulletin.timestamp)?;
+        // Before any part is asked for: those of another root would be of no use.
+        check_root_of(&time, &root)?;
         // One timestamp of a root leads to no state of another.
         let same_root = |state: &TrustState| state.root().id() == root.id();
         if let Some(held) = &mut self.held {

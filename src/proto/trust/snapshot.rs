@@ -375,14 +375,14 @@ pub(super) const INCOMPLETE: Rejection = Rejection::StaleState {
     reason: StaleState::Incomplete,
 };
 
-fn read_edition(r: &mut Reader<'_>) -> Result<PartEdition, Rejection> {
+pub(super) fn read_edition(r: &mut Reader<'_>) -> Result<PartEdition, Rejection> {
     Ok(PartEdition {
         epoch: r.uint()?,
         digest: r.object_id()?,
     })
 }
 
-fn read_parts(r: &mut Reader<'_>) -> Result<BTreeMap<PartKey, PartEdition>, Rejection> {
+pub(super) fn read_parts(r: &mut Reader<'_>) -> Result<BTreeMap<PartKey, PartEdition>, Rejection> {
     let mut parts = BTreeMap::new();
     for _ in 0..r.array_up_to(PARTS_MAX)? {
         r.array_of(4)?;

@@ -8,9 +8,14 @@ use super::Edition;
 use super::files::read_body;
 use super::files::read_entries;
 use super::files::read_scores;
+use super::snapshot::PartEdition;
+use super::snapshot::PartKey;
+use super::snapshot::read_edition;
+use super::snapshot::read_parts;
 use crate::proto::certificate::UnverifiedCertificate;
 use crate::proto::identity::AgentId;
 use crate::proto::policy::Policy;
+use crate::proto::rejection::Malformed;
 use crate::proto::rejection::Place;
 use crate::proto::rejection::Rejection;
 use crate::proto::rejection::UntrustedRoot;
@@ -31,6 +36,7 @@ pub struct UnverifiedFile {
     mesh: MeshId,
     edition: Edition,
     content: FileContent,
+    shard: Option<(u16, u16)>,
 }
 
 /// What a trust file says.
@@ -45,6 +51,17 @@ pub enum FileContent {
     Revocations(RevocationSet),
     /// Scores, 0 to 1000.
     Scores(BTreeMap<AgentId, u16>),
+    /// The newest snapshot, and version and id of the newest trust root.
+    Timestamp {
+        /// The snapshot.
+        snapshot: PartEdition,
+        /// Version and id.
+        root: (u32, ObjectId),
+    },
+    /// The parts of a served trust state.
+    Snapshot(BTreeMap<PartKey, PartEdition>),
+    /// Books of a verifier service, as it encodes them.
+    Books(Bytes),
 }
 
 impl UnverifiedFile {
@@ -61,7 +78,7 @@ impl UnverifiedFile {
             mesh = found;
             Ok(())
         };
-        let (edition, content, _) = read_body(kind, &file.body, any, |r| {
+        let (edition, mut content, extensions) = read_body(kind, &file.body, any, |r| {
             Ok(match kind {
                 FileKind::Registry => {
                     let entries = read_entries(r)?;
@@ -71,16 +88,25 @@ impl UnverifiedFile {
                 FileKind::Policy => FileContent::Policy(Policy::read(r)?),
                 FileKind::Revocations => FileContent::Revocations(RevocationSet::read(r)?),
                 FileKind::Scores => FileContent::Scores(read_scores(r)?.into_iter().collect()),
-                FileKind::Root | FileKind::Timestamp | FileKind::Snapshot | FileKind::Books => {
-                    return Err(r.fault(crate::proto::rejection::Malformed::OutOfRange));
-                }
+                FileKind::Timestamp => FileContent::Timestamp {
+                    snapshot: read_edition(r)?,
+                    root: (r.number_of()?, r.object_id()?),
+                },
+                FileKind::Snapshot => FileContent::Snapshot(read_parts(r)?),
+                FileKind::Books => FileContent::Books(r.bin(usize::MAX)?),
+                FileKind::Root => return Err(r.fault(Malformed::OutOfRange)),
             })
         })?;
+        if let (FileContent::Revocations(set), Some(value)) = (&mut content, extensions.retirements)
+        {
+            set.read_retirements(&value, Place::TrustFile)?;
+        }
         Ok(Self {
             file,
             mesh,
             edition,
             content,
+            shard: extensions.shard,
         })
     }
 
@@ -97,6 +123,11 @@ impl UnverifiedFile {
     /// Its epoch and window.
     pub fn edition(&self) -> Edition {
         self.edition
+    }
+
+    /// Which part it is and of how many (protocol §9.4); `None` for the whole of its kind.
+    pub fn shard(&self) -> Option<(u16, u16)> {
+        self.shard
     }
 
     /// What it says.

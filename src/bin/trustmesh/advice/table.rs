@@ -428,6 +428,10 @@ pub(super) const TABLE: &[Advice] = &[
                 "this is another trust root than the pinned one; do not unpin it before you \
                  know why",
             ),
+            (
+                6,
+                "the trust root was replaced: fetch the roots that follow the one that is held",
+            ),
         ],
     },
     Advice {
@@ -449,6 +453,10 @@ pub(super) const TABLE: &[Advice] = &[
                 "a revoked key stays revoked: the agent needs a new one (trustmesh key new)",
             ),
             (3, "the agent is revoked, whatever key it has"),
+            (
+                4,
+                "the key was rotated away and its grace is over: use the agent's new key",
+            ),
         ],
     },
     Advice {
@@ -602,6 +610,18 @@ pub(super) const TABLE: &[Advice] = &[
                 "decisions resume when the clock agrees with itself again",
             ),
             (7, "the authority has to sign the scores anew"),
+            (
+                8,
+                "no timestamp came for too long: is the verifier service up, and can it be heard?",
+            ),
+            (
+                9,
+                "two states claim one epoch: the timestamp key signs for two, or was stolen",
+            ),
+            (
+                10,
+                "a part is missing or another one than named: the store lags behind, or lies",
+            ),
         ],
     },
     Advice {

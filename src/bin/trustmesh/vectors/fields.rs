@@ -109,6 +109,15 @@ impl<'a> Fields<'a> {
         Self::new(self.get(name).ok_or_else(|| missing(name))?)
     }
 
+    /// The byte strings of a list; none when it is absent.
+    pub fn bytes_list(&self, name: &str) -> Result<Vec<Bytes>, Unusable> {
+        let bytes = |json: &Json| {
+            let bytes = json.as_str().and_then(hex);
+            bytes.ok_or_else(|| wrong(name, "a list of lower-case hexadecimal"))
+        };
+        self.list(name)?.iter().map(bytes).collect()
+    }
+
     /// The elements of a list; none when it is absent.
     pub fn list(&self, name: &str) -> Result<&'a [Json], Unusable> {
         match self.get(name) {

@@ -10,10 +10,15 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value as Json;
 use trustmesh::proto::rejection::Rejection;
+use trustmesh::proto::rejection::StaleState;
+use trustmesh::proto::signing::ObjectId;
 use trustmesh::proto::time::Timestamp;
 use trustmesh::proto::trust::Admission;
+use trustmesh::proto::trust::Bulletin;
+use trustmesh::proto::trust::Follower;
 use trustmesh::proto::trust::TrustFiles;
 use trustmesh::proto::trust::TrustState;
 
@@ -25,6 +30,43 @@ type Outcome = Result<Vec<(&'static str, Json)>, Rejection>;
 
 /// A trust state, or why its files make none.
 type State = Result<Arc<TrustState>, Rejection>;
+
+/// What a reader of a served mesh begins with, from the file of a state.
+#[derive(Clone, Debug)]
+struct Beginning {
+    root: Bytes,
+    later: Vec<Bytes>,
+    bulletin: Option<Bytes>,
+    admission: Admission,
+    pin: Option<ObjectId>,
+}
+
+impl Beginning {
+    /// What a file says, when it is that of a served mesh.
+    fn read(state: &Fields<'_>) -> Result<Option<Self>, Unusable> {
+        if state.get("later").is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            root: state.bytes("root")?,
+            later: state.bytes_list("later")?,
+            bulletin: state.optional_bytes("bulletin")?,
+            admission: admission(state)?,
+            pin: state.optional_id("pin")?,
+        }))
+    }
+
+    fn follower(&self) -> Result<Follower, Rejection> {
+        let mut follower = Follower::new(&self.root, self.admission, self.pin)?;
+        for root in &self.later {
+            follower.succeed(root)?;
+        }
+        if let Some(bulletin) = &self.bulletin {
+            follower.hear(&Bulletin::parse(bulletin)?, |_| None)?;
+        }
+        Ok(follower)
+    }
+}
 
 /// How this software decides a case.
 #[derive(Debug)]
@@ -40,7 +82,7 @@ pub struct Played {
 /// The states that cases are decided in, read once.
 #[derive(Debug, Default)]
 pub struct World {
-    states: HashMap<PathBuf, State>,
+    states: HashMap<PathBuf, (State, Option<Beginning>)>,
 }
 
 impl World {
@@ -56,7 +98,7 @@ impl World {
     pub fn scene(&mut self, path: &Path) -> Option<(Arc<TrustState>, Timestamp)> {
         let case = read(path).ok()?;
         let case = Fields::new(&case).ok()?;
-        let state = self.state(path, case.text("state").ok()?).ok()?;
+        let (state, _) = self.state(path, case.text("state").ok()?).ok()?;
         Some((state.ok()?, case.time("now").ok()?))
     }
 
@@ -65,14 +107,15 @@ impl World {
         let mut states = States::default();
         for field in ["state", "replaces"] {
             if let Some(name) = case.optional_text(field)? {
-                states.0.push((name.to_owned(), self.state(path, name)?));
+                let (state, beginning) = self.state(path, name)?;
+                states.0.push((name.to_owned(), state, beginning));
             }
         }
         Ok(states)
     }
 
     /// The state of this name: in the nearest folder `states` beside or above the case.
-    fn state(&mut self, path: &Path, name: &str) -> Result<State, Unusable> {
+    fn state(&mut self, path: &Path, name: &str) -> Result<(State, Option<Beginning>), Unusable> {
         // A name is no path: a case reads nothing but states.
         if name.contains(['/', '\\']) {
             return Err(Unusable::new(format!("no state can be named {name:?}")));
@@ -87,23 +130,44 @@ impl World {
         if let Some(state) = self.states.get(&found) {
             return Ok(state.clone());
         }
-        let state = assemble(&Fields::new(&read(&found)?)?)?;
-        self.states.insert(found, state.clone());
-        Ok(state)
+        let file = read(&found)?;
+        let fields = Fields::new(&file)?;
+        let beginning = Beginning::read(&fields)?;
+        let state = match &beginning {
+            Some(beginning) => beginning.follower().and_then(|follower| {
+                let held = follower.state().cloned();
+                held.ok_or(Rejection::StaleState {
+                    reason: StaleState::Incomplete,
+                })
+            }),
+            None => assemble(&fields)?,
+        };
+        let known = (state, beginning);
+        self.states.insert(found, known.clone());
+        Ok(known)
     }
 }
 
 /// The states of one case, by name.
 #[derive(Debug, Default)]
-struct States(Vec<(String, State)>);
+struct States(Vec<(String, State, Option<Beginning>)>);
 
 impl States {
     fn named(&self, name: &str) -> Result<State, Unusable> {
         let mut states = self.0.iter();
-        let found = states.find(|(known, _)| known == name);
+        let found = states.find(|(known, ..)| known == name);
         found
-            .map(|(_, state)| state.clone())
+            .map(|(_, state, _)| state.clone())
             .ok_or_else(|| Unusable::new(format!("the case does not name the state {name:?}")))
+    }
+
+    /// What a reader begins with that a state of this name describes.
+    fn beginning(&self, name: &str) -> Result<&Beginning, Unusable> {
+        let mut states = self.0.iter();
+        let found = states.find(|(known, ..)| known == name);
+        found
+            .and_then(|(_, _, beginning)| beginning.as_ref())
+            .ok_or_else(|| Unusable::new(format!("{name:?} is no state of a served mesh")))
     }
 }
 
@@ -120,11 +184,14 @@ fn assemble(state: &Fields<'_>) -> Result<State, Unusable> {
         revocations: state.bytes("revocations")?,
         scores: state.optional_bytes("scores")?,
     };
-    let admission = if state.boolean("dev")? {
+    let pin = state.optional_id("pin")?;
+    Ok(TrustState::assemble(&files, admission(state)?, pin).map(Arc::new))
+}
+
+fn admission(state: &Fields<'_>) -> Result<Admission, Unusable> {
+    Ok(if state.boolean("dev")? {
         Admission::DangerDevelopment
     } else {
         Admission::Production
-    };
-    let pin = state.optional_id("pin")?;
-    Ok(TrustState::assemble(&files, admission, pin).map(Arc::new))
+    })
 }

@@ -23,7 +23,13 @@ use trustmesh::proto::subject::Subject;
 use trustmesh::proto::subject::SubjectPattern;
 use trustmesh::proto::time::ClockSkew;
 use trustmesh::proto::time::Timestamp;
+use trustmesh::proto::trust::Bulletin;
+use trustmesh::proto::trust::Follower;
+use trustmesh::proto::trust::Progress;
+use trustmesh::proto::trust::Purpose;
 use trustmesh::proto::trust::TrustState;
+use trustmesh::proto::trust::TrustTime;
+use trustmesh::proto::trust::digest_of;
 use trustmesh::proto::verify::Arrival;
 use trustmesh::proto::verify::Pending;
 use trustmesh::proto::verify::Route;
@@ -51,6 +57,7 @@ pub struct Receiver<'a> {
     verifier: Option<Verifier>,
     responder: Option<Responder>,
     reader: Option<AuditReader>,
+    follower: Option<Follower>,
 }
 
 /// The peers a case says there are sessions with.
@@ -85,11 +92,16 @@ impl<'a> Receiver<'a> {
             verifier: None,
             responder: None,
             reader: None,
+            follower: None,
         })
     }
 
     /// Decides one input.
     pub fn decide(&mut self, input: &Fields<'_>) -> Result<Outcome, Unusable> {
+        if self.kind == "follow" {
+            // Such a reader may begin with nothing.
+            return self.follow(input);
+        }
         let trust = match self.state.clone() {
             Ok(trust) => trust,
             Err(rejection) => return Ok(Err(rejection)),
@@ -192,6 +204,44 @@ impl<'a> Receiver<'a> {
         Ok(trust.check_replaces(&older).map(|()| Vec::new()))
     }
 
+    fn follow(&mut self, input: &Fields<'_>) -> Result<Outcome, Unusable> {
+        let follower = match &mut self.follower {
+            Some(follower) => follower,
+            empty => {
+                let beginning = self.states.beginning(self.case.text("state")?)?;
+                let begun = beginning.follower().map_err(Unusable::new)?;
+                empty.insert(begun)
+            }
+        };
+        if let Some(root) = input.optional_bytes("root")? {
+            let followed = follower.succeed(&root);
+            let version = follower.root().version();
+            return Ok(followed.map(|()| vec![("version", version.into())]));
+        }
+        if let Some(purpose) = input.optional_text("purpose")? {
+            let purpose = match purpose {
+                "authority" => Purpose::Authority,
+                "request" => Purpose::Request,
+                "publish" => Purpose::Publish,
+                other => return Err(Unusable::new(format!("{other:?} is no purpose"))),
+            };
+            let held = follower.state();
+            let held = held.ok_or_else(|| Unusable::new("its reader holds nothing yet"))?;
+            let fresh = held.check_fresh(input.time("now")?, self.skew, purpose);
+            return Ok(fresh.map(|()| Vec::new()));
+        }
+        let store = input.bytes_list("store")?;
+        let find = |digest: &_| {
+            store
+                .iter()
+                .find(|file| digest_of(file) == *digest)
+                .cloned()
+        };
+        let heard = Bulletin::parse(&input.bytes("bulletin")?)
+            .and_then(|bulletin| follower.hear(&bulletin, find));
+        Ok(heard.map(|progress| progressed(&progress)))
+    }
+
     fn handshake(
         &mut self,
         input: &Fields<'_>,
@@ -242,6 +292,30 @@ impl<'a> Receiver<'a> {
         let delivered = input.object("delivered")?.text("subject")?;
         let read = reader.read(&input.bytes("bytes")?, delivered, trust, input.time("now")?);
         Ok(read.map(|items| vec![("items", items.iter().map(item).collect())]))
+    }
+}
+
+/// What a case says of a reader that heard something.
+fn progressed(progress: &Progress) -> Vec<(&'static str, Json)> {
+    match progress {
+        Progress::Unchanged => vec![("progress", "unchanged".into())],
+        Progress::Missing(missing) => {
+            let missing = missing.iter().map(|id| Json::from(id.to_string()));
+            vec![
+                ("progress", "missing".into()),
+                ("missing", missing.collect()),
+            ]
+        }
+        Progress::Advanced(state) => vec![
+            ("progress", "advanced".into()),
+            ("time", state.time().map(TrustTime::epoch).into()),
+            (
+                "snapshot",
+                state.snapshot().map(|s| s.edition().epoch).into(),
+            ),
+            ("keys", state.certificates().count().into()),
+            ("revoked", state.revocations().len().into()),
+        ],
     }
 }
 

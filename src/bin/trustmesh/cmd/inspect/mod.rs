@@ -15,6 +15,7 @@ use bytes::Bytes;
 use clap::Args;
 use serde_json::Value as Json;
 use trustmesh::proto::identity::SIGNATURE_LEN;
+use trustmesh::proto::names::MAGIC_BULLETIN;
 use trustmesh::proto::names::MAGIC_ENVELOPE;
 use trustmesh::proto::names::MAGIC_HANDSHAKE;
 use trustmesh::proto::names::MAGIC_TRUST;
@@ -43,8 +44,8 @@ use crate::vectors::World;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 OBJECT is a file, a mesh directory, - for standard input, or the object itself in hexadecimal,
-base 64 or as key text: envelope, chain, certificate, trust file, handshake frame, audit records,
-public or private key, test vector. Payloads and private keys are never printed.
+base 64 or as key text: envelope, chain, certificate, trust file, bulletin, handshake frame, audit
+records, public or private key, test vector. Payloads and private keys are never printed.
 
 It looks, and does not judge: the exit code is 0 for whatever can be read, and that of the class
 for what cannot. trustmesh verify judges.
@@ -147,6 +148,7 @@ fn binary(bytes: &Bytes, lens: &Lens) -> Sheet {
         _ if bytes.starts_with(&MAGIC_ENVELOPE) => envelope::envelope(bytes, lens),
         _ if bytes.starts_with(&MAGIC_HANDSHAKE) => handshake::frame(bytes, lens),
         _ if bytes.starts_with(&MAGIC_TRUST) => state::file(bytes, lens),
+        _ if bytes.starts_with(&MAGIC_BULLETIN) => state::bulletin(bytes, lens),
         // A certificate is an array of four that begins with a byte string, a chain one of arrays.
         [0x94, 0xc4 | 0xc5, ..] => chain::certificate(bytes, lens),
         [0x90..=0x9f | 0xdc, ..] => chain::chain(bytes, lens),
@@ -162,7 +164,7 @@ fn binary(bytes: &Bytes, lens: &Lens) -> Sheet {
 fn vector(json: &Json, lens: &Lens) -> anyhow::Result<Sheet> {
     let text = |name: &str| json[name].as_str();
     let mut sheet = Sheet::new("test vector");
-    for name in ["about", "kind", "state", "bytes", "root"] {
+    for name in ["about", "kind", "state", "bytes", "root", "bulletin"] {
         match (name, text(name)) {
             ("about", Some(about)) => sheet = sheet.text("about", about),
             ("kind", Some(kind)) => sheet = sheet.text("case", kind),

@@ -6,11 +6,15 @@ use bytes::Bytes;
 use trustmesh::proto::policy::Agents;
 use trustmesh::proto::policy::Policy;
 use trustmesh::proto::rejection::Rejection;
+use trustmesh::proto::revocation::RevocationSet;
 use trustmesh::proto::root::FileKind;
 use trustmesh::proto::root::Role;
 use trustmesh::proto::root::TrustRoot;
+use trustmesh::proto::trust::Bulletin;
 use trustmesh::proto::trust::FileContent;
+use trustmesh::proto::trust::PartEdition;
 use trustmesh::proto::trust::UnverifiedFile;
+use trustmesh::proto::trust::digest_of;
 
 use super::chain::certificate_rows;
 use super::lens::Lens;
@@ -19,6 +23,7 @@ use super::sheet::Cell;
 use super::sheet::Sheet;
 use crate::failure::Failure;
 use crate::object;
+use crate::text::utc;
 use crate::text::visible;
 
 /// The files of a trust folder.
@@ -61,9 +66,23 @@ pub fn file(bytes: &Bytes, lens: &Lens) -> Sheet {
     };
     let shown = match kind {
         FileKind::Root => root(bytes, lens),
-        _ => UnverifiedFile::parse(kind, bytes).map(|file| signed(kind, &file, lens)),
+        _ => UnverifiedFile::parse(kind, bytes).map(|file| signed(kind, bytes, &file, lens)),
     };
     shown.unwrap_or_else(|why| Sheet::unreadable(kind.name(), bytes.len(), why))
+}
+
+/// A bulletin: the newest timestamp, its snapshot, and the parts that came with them.
+pub fn bulletin(bytes: &Bytes, lens: &Lens) -> Sheet {
+    let bulletin = match Bulletin::parse(bytes) {
+        Ok(bulletin) => bulletin,
+        Err(why) => return Sheet::unreadable("bulletin", bytes.len(), why),
+    };
+    let parts = bulletin.parts.iter().map(|part| file(part, lens));
+    Sheet::new("bulletin")
+        .row("bytes", Cell::Number(bytes.len() as u64))
+        .part("timestamp", file(&bulletin.timestamp, lens))
+        .part("snapshot", file(&bulletin.snapshot, lens))
+        .list("parts", parts.collect())
 }
 
 fn root(bytes: &Bytes, lens: &Lens) -> Result<Sheet, Rejection> {
@@ -95,14 +114,16 @@ fn root(bytes: &Bytes, lens: &Lens) -> Result<Sheet, Rejection> {
     })
 }
 
-fn signed(kind: FileKind, file: &UnverifiedFile, lens: &Lens) -> Sheet {
+fn signed(kind: FileKind, bytes: &Bytes, file: &UnverifiedFile, lens: &Lens) -> Sheet {
     let edition = file.edition();
     let signers = file.signers().map(|position| position.to_string());
     let sheet = Sheet::new(kind.name())
         .text("id", file.id())
         .text("mesh", file.mesh())
+        .text("digest", digest_of(bytes))
         .row("epoch", Cell::Number(edition.epoch))
         .row("window", Cell::Window(edition.validity, lens.at))
+        .maybe("part", file.shard().map(part))
         .row("signed by", Cell::List(signers.collect()));
     let sheet = content(sheet, file.content(), lens).checked("encoding");
     match &lens.trust {
@@ -130,6 +151,7 @@ fn content(sheet: Sheet, content: &FileContent, lens: &Lens) -> Sheet {
                 .row("links", Cell::List(links))
                 .row("keys", Cell::List(keys))
                 .row("agents", Cell::List(agents))
+                .row("retirements", Cell::List(retirements(revoked)))
         }
         FileContent::Scores(scores) => {
             let scores = scores
@@ -137,9 +159,38 @@ fn content(sheet: Sheet, content: &FileContent, lens: &Lens) -> Sheet {
                 .map(|(agent, score)| format!("{agent} {score}"));
             sheet.row("scores", Cell::List(scores.collect()))
         }
+        FileContent::Timestamp { snapshot, root } => sheet
+            .text("snapshot", edition(snapshot))
+            .text("root", format!("version {}, {}", root.0, root.1)),
+        FileContent::Snapshot(parts) => {
+            let parts = parts.iter().map(|(key, named)| {
+                format!("{} {}: {}", key.kind.name(), key.index, edition(named))
+            });
+            sheet.row("parts", Cell::List(parts.collect()))
+        }
+        FileContent::Books(bytes) => sheet.row("bytes", Cell::Number(bytes.len() as u64)),
         // What a later version adds is shown by its frame.
         _ => sheet,
     }
+}
+
+/// Which part of how many; of revocations there may always be more.
+fn part((index, count): (u16, u16)) -> Cell {
+    Cell::Text(match count {
+        0 => format!("{index}"),
+        _ => format!("{index} of {count}"),
+    })
+}
+
+fn edition(named: &PartEdition) -> String {
+    format!("epoch {}, {}", named.epoch, named.digest)
+}
+
+fn retirements(revoked: &RevocationSet) -> Vec<String> {
+    let retirements = revoked.retirements().into_iter();
+    retirements
+        .map(|(key, from)| format!("{key} from {}", utc(from)))
+        .collect()
 }
 
 fn policy(sheet: Sheet, policy: &Policy) -> Sheet {
