@@ -172,6 +172,7 @@ def hear(reader, bulletin, files):
         state = compose(root, time, snapshot, parts)
         if held:
             check_replaces(state, held)
+    state.file = bulletin.timestamp
     reader.state, reader.timestamp = state, bulletin.timestamp
     revoked = state.revocations
     revoked = [revoked.links, revoked.keys, revoked.agents, revoked.retired]

@@ -310,7 +310,9 @@ def judge_handshake(view, case, memory):
         begun = begin(session, hello.id_i, hello.key_i, chain)
         refuse({2202: begun["until"] <= now})
         memory.cookies.add(made.cookie)
-        sent = encode([1, body.id, *me.ids, session, begun["until"], []])
+        newest = getattr(view.state, "file", None)
+        carried = [[1, False, newest]] if newest and len(newest) <= 512 else []
+        sent = encode([1, body.id, *me.ids, session, begun["until"], carried])
         return {"answer": answer(sent, "hs-confirm"), "session": begun}
     agent, key = case["peer"]["id"], unhex(case["peer"]["key"])
     hello = encode([1, me.links[0].mesh, me.id, me.key, agent, key, nonce, 3, []])

@@ -114,6 +114,8 @@ FORMS = {  # first byte of the short form, how many values it has, bytes that fo
 
 def encode(value):
     """The one encoding of a value; a length or number has the shortest form."""
+    if isinstance(value, bool):
+        return bytes([0xC3 if value else 0xC2])
     if isinstance(value, int):
         return encode_head("number", value)
     if isinstance(value, list):
@@ -178,8 +180,8 @@ content = headers:pair*64 grants:grant*8 payload:blob end
 anypair = name:text16384 value:text16384
 hs-hello = v mesh:bin16 id_i:agent key_i:bin32 id_r:agent key_r:bin32 nonce modes:u8 ext end
 hs-challeng = v hello:bin32 nonce time:number instance:bin8 cookie:bin32 ext end
-hs-proof = v hello:blob challenge:blob certificate:bin32 leaf:bin32 ext end
-hs-confirm = v proof:bin32 certificate:bin32 leaf:bin32 session:bin16 until:number ext end
+hs-proof = v hello:blob challenge:blob certificate:bin32 leaf:bin32 carried end
+hs-confirm = v proof:bin32 certificate:bin32 leaf:bin32 session:bin16 until:number carried end
 """.strip().split("\n"))
 TOKEN = r"[^\x00-\x20.*>\x7f-\U0010ffff]+"
 FORMATS = {"subject": rf"(?!.{{256}})({TOKEN}\.){{0,15}}{TOKEN}", "group": "[!-~]+",
@@ -365,6 +367,18 @@ class Reader(Record):
         key = self.read("bin32")
         refuse({117: not self.rises(key)})
         return key, self.number()
+
+    def carried(self):
+        """The newest timestamp that the sender knows, §16.9."""
+        count = self.array()
+        refuse({113: count > 1})
+        try:
+            for _ in range(count):
+                self.array(3)
+                refuse({113: self.number() != 1 or self.bool()})
+                refuse({113: not self.read("blob512")})
+        except Deny:
+            raise Deny(113) from None
 
     def policyext(self):
         """What a policy asks approvals for, §10.7."""

@@ -142,7 +142,7 @@ impl Shared {
             trust: &trust,
             sessions: &(),
         };
-        let own = verify::accept_chain(identity.grant.clone(), &identity.key, &scene, skew)?;
+        let own = verify::begin_chain(identity.grant.clone(), &identity.key, &scene, skew)?;
         let standing = Standing::new(identity.certificate.clone(), own)?;
         let party = standing.party(&identity);
         let standing: CurrentStanding = Arc::new(ArcSwap::from_pointee(standing));

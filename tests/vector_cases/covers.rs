@@ -1196,7 +1196,7 @@ pub const COVERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("M-hs-nonce-length", &["handshake/step-*-nonce_*-bytes"]),
-    ("M-hs-ext", &["handshake/*=113"]),
+    ("M-hs-ext", &["handshake/*=113", "handshake/*-newest-*"]),
     (
         "M-hs-nonce",
         &["handshake/*-nonce-*", "handshake/step-1-accepted"],

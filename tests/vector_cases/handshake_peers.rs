@@ -14,6 +14,7 @@ use super::shake::QUARTER;
 use super::shake::Shake;
 use super::shake::Side;
 use super::shake::framed;
+use super::shake::newest;
 use super::shake::session;
 use crate::forge::ChainSpec;
 use crate::forge::HOUR;
@@ -23,6 +24,7 @@ use crate::forge::Party;
 use crate::forge::Value;
 use crate::forge::mesh::window;
 use crate::forge::value::bin;
+use crate::forge::value::list;
 use crate::forge::value::text;
 
 pub(super) fn proof(book: &mut Book) {
@@ -43,6 +45,7 @@ pub(super) fn proof(book: &mut Book) {
             .edit(|s| s.challenge.push((vec![4], bin([9; 8]))))
             .play(3)
     });
+    carried(book);
     let about = "The hello in a proof is held to what a hello is held to";
     for (name, index, value, code) in [
         ("other-mesh", 1, bin([1; 16]), UNTRUSTED_ROOT_OTHER_MESH),
@@ -455,4 +458,48 @@ pub(super) fn confirm(book: &mut Book) {
         let carol = shake.clone().edit(|s| s.r = Side::of("carol"));
         shake.read(4, carol.frame(4))
     });
+}
+
+/// The newest timestamp that a proof and a confirmation may carry.
+fn carried(book: &mut Book) {
+    let extension = deny(MALFORMED_EXTENSION);
+    for (step, word, at) in [(3, "proof", 5), (4, "confirm", 6)] {
+        let mut case = |name: &str, about: &str, claim: Claim, ext: Vec<Value>| {
+            book.case(&format!("{word}-newest-{name}"), about, claim, || {
+                let add = |s: &mut Shake| {
+                    let change = (vec![at], list(ext));
+                    match step {
+                        3 => s.proof.push(change),
+                        _ => s.confirm.push(change),
+                    }
+                };
+                Shake::new().edit(add).play(step)
+            });
+        };
+        let about = "A proof and a confirmation may carry a timestamp, which decides nothing";
+        case(
+            "of-1-byte",
+            about,
+            Claim::Allow,
+            vec![newest(1, false, &[0])],
+        );
+        case(
+            "of-512-bytes",
+            about,
+            Claim::Allow,
+            vec![newest(1, false, &[9; 512])],
+        );
+        let about = "What is carried is one timestamp, not critical, of 1 to 512 bytes";
+        case(
+            "of-513-bytes",
+            about,
+            extension,
+            vec![newest(1, false, &[9; 513])],
+        );
+        case("critical", about, extension, vec![newest(1, true, &[9])]);
+        case("other", about, extension, vec![newest(2, false, &[9])]);
+        let twice = vec![newest(1, false, &[9]), newest(1, false, &[9])];
+        case("twice", about, extension, twice);
+        case("of-nil", about, extension, vec![Value::Nil]);
+    }
 }

@@ -1,6 +1,7 @@
 //! How old the newest timestamp may be: it depends on what is decided.
 
 use trustmesh::proto::root::TrustRoot;
+use trustmesh::proto::trust::Bulletin;
 
 use super::Allow;
 use super::Book;
@@ -19,6 +20,7 @@ use super::print::REGISTRY;
 use super::print::REVOCATIONS;
 use super::print::ask;
 use super::shake::Shake;
+use super::shake::newest;
 use crate::forge::ChainSpec;
 use crate::forge::HOUR;
 use crate::forge::Letter;
@@ -27,6 +29,7 @@ use crate::forge::NOW;
 use crate::forge::Party;
 use crate::forge::Value;
 use crate::forge::letter::ISSUED;
+use crate::forge::value::list;
 use trustmesh::proto::root::Role;
 use trustmesh::proto::signing::ObjectId;
 
@@ -181,7 +184,13 @@ fn deciding(book: &mut Book) {
     let about = "A handshake is decided for a minute";
     for (word, now, claim) in [("fresh", NOW, Allow), ("over", NOW + 60_001, stale())] {
         book.case(&format!("handshake-{word}"), about, claim, || {
-            let shake = Shake::in_mesh(&mesh(), "alice", "bob").edit(|shake| shake.time = now);
+            let held = held(&mesh(), "", |print| print);
+            let bulletin = Bulletin::parse(&held.bulletin.unwrap().into()).unwrap();
+            let shake = Shake::in_mesh(&mesh(), "alice", "bob").edit(|shake| {
+                shake.time = now;
+                let newest = newest(1, false, &bulletin.timestamp);
+                shake.confirm.push((vec![6], list([newest])));
+            });
             shake.play(3).state(STATE).at(now)
         });
     }

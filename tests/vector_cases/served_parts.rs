@@ -93,15 +93,18 @@ fn heads(book: &mut Book, kind: u64, name: &str) {
     });
     let about = "An extension that is not one of this kind of file is refused";
     let extension = deny(MALFORMED_EXTENSION);
-    case("ext-1", about, extension, |f| {
-        print::extend(f, [print::ext(1, bin([]))])
+    case("ext-3", about, extension, |f| {
+        print::extend(f, [print::ext(3, bin([]))])
     });
     case("ext-17", about, extension, |f| {
         print::extend(f, [print::ext(17, bin([]))])
     });
-    case("ext-of-nil", about, extension, |f| {
-        print::extend(f, [Value::Nil])
-    });
+    // A policy has a list of its own (protocol §10.7).
+    let nil = match kind {
+        POLICY => deny(MALFORMED_WRONG_TYPE),
+        _ => extension,
+    };
+    case("ext-of-nil", about, nil, |f| print::extend(f, [Value::Nil]));
     case("ext-as-nil", about, deny(MALFORMED_WRONG_TYPE), |f| {
         *f.body.items().last_mut().unwrap() = Value::Nil;
     });

@@ -257,6 +257,11 @@ impl Shake {
     }
 }
 
+/// The extension of a proof or confirmation that carries a timestamp.
+pub(super) fn newest(id: u64, critical: bool, value: &[u8]) -> Value {
+    list([Value::Uint(id), Value::Bool(critical), bin(value)])
+}
+
 pub(super) fn session(peer: &Party, until: u64) -> Json {
     Json::Map(vec![
         ("id", hex(SESSION)),

@@ -136,6 +136,16 @@ pub fn accept_chain(
     verify_chain(chain, scene, skew)?.hold(key.clone())
 }
 
+/// [`accept_chain`], to begin with what one has: what is done under it is asked again, by what it is.
+pub(crate) fn begin_chain(
+    chain: Chain,
+    key: &Arc<SigningKey>,
+    scene: &Scene<'_>,
+    skew: ClockSkew,
+) -> Result<Credential, Rejection> {
+    verify_for(Purpose::Publish, chain, scene, skew)?.hold(key.clone())
+}
+
 /// [`accept_chain`], as it lies on disk: in a served mesh the trust state may be an old one. It is
 /// accepted again before it is used.
 pub(crate) fn load_chain(
@@ -157,7 +167,7 @@ pub fn verify_chain(
     scene: &Scene<'_>,
     skew: ClockSkew,
 ) -> Result<VerifiedChain, Rejection> {
-    verify_for(Purpose::Publish, chain, scene, skew)
+    verify_for(Purpose::Authority, chain, scene, skew)
 }
 
 fn verify_for(

@@ -55,6 +55,7 @@ use self::checks::Checked;
 use self::checks::Checks;
 use self::checks::Failure;
 use self::checks::Found;
+pub(crate) use self::credential::begin_chain;
 pub(crate) use self::credential::is_for;
 pub(crate) use self::credential::load_chain;
 use self::envelope::still_holds;

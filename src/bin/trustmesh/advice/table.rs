@@ -478,6 +478,10 @@ pub(super) const TABLE: &[Advice] = &[
                 "remove the agent from `blocked.agents`, if it was put there by mistake",
             ),
             (3, "there is an `allowed` list, and the agent is not on it"),
+            (
+                4,
+                "its own messages were mostly invalid: mend it, and wait until it is released",
+            ),
         ],
     },
     Advice {
