@@ -29,6 +29,7 @@ use crate::proto::enrol::check_grant;
 use crate::proto::enrol::check_served;
 use crate::proto::envelope::inbox_prefix;
 use crate::proto::identity::AgentId;
+use crate::proto::identity::KeyBytes;
 use crate::proto::identity::SigningKey;
 use crate::proto::names::VERIFIER_ID;
 use crate::proto::rejection::KeyMismatch;
@@ -46,9 +47,10 @@ use crate::proto::signing::ObjectId;
 use crate::proto::subject::Subject;
 use crate::proto::time::Timestamp;
 use crate::proto::time::Validity;
+use crate::proto::trust::TrustState;
 
 /// How long one of the calls here may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long to wait for an answer before asking again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -107,7 +109,7 @@ impl Client {
         let shared = &self.shared;
         shared.adopt(Some(certificate.clone()), None)?;
         let until = shared.standing.load().window.until();
-        shared.renewal_notice("renewed", format!("certificate renewed until {until}"));
+        shared.plane_notice("renewed", format!("certificate renewed until {until}"));
         if let Some(home) = &shared.identity.home {
             let stored = home.store_certificate(&shared.identity.id, &certificate);
             stored.map_err(|error| PlaneError::Store(error.to_string()))?;
@@ -135,7 +137,7 @@ impl Client {
         let grant = check_grant(&chain, trust.root(), &key, now, shared.skew)?;
         let until = grant.leaf().validity().until();
         shared.adopt(None, Some(grant.clone()))?;
-        shared.renewal_notice("renewed", format!("grant renewed until {until}"));
+        shared.plane_notice("renewed", format!("grant renewed until {until}"));
         if let Some(home) = &shared.identity.home {
             let stored = home.store_grant(&shared.identity.id, &grant);
             stored.map_err(|error| PlaneError::Store(error.to_string()))?;
@@ -160,7 +162,7 @@ impl Client {
         let (now, trust) = shared.moment()?;
         let check = |bytes: Bytes| check_grant(&bytes, trust.root(), &public, now, shared.skew);
         let grant = grant.map(check).transpose()?;
-        shared.renewal_notice("rotated", format!("rotated to the key {public}"));
+        shared.plane_notice("rotated", format!("rotated to the key {public}"));
         Ok(Rotated { certificate, grant })
     }
 
@@ -272,7 +274,7 @@ impl Client {
     }
 
     /// Asks the service, again and again until an answer verifies. A refusal is an error.
-    async fn consult(
+    pub(crate) async fn consult(
         &self,
         verb: Verb,
         request: &ControlRequest,
@@ -344,9 +346,7 @@ impl Shared {
             reason: Malformed::BadSubject,
         };
         let (now, trust) = self.moment()?;
-        let place = Place::Control;
-        let service = AgentId::parse(VERIFIER_ID).map_err(|_| Rejection::UnknownAgent { place })?;
-        let audience = trust.live_key(&service, now, self.skew, place)?;
+        let audience = self.service_key(&trust, now)?;
         // One that was renewed, with the answer lost, is known from the registry alone.
         let registered = trust.certificate(&self.identity.key());
         let held = || self.standing.load().certificate_id;
@@ -362,7 +362,18 @@ impl Shared {
         Ok((envelope.id(), envelope.into_bytes()))
     }
 
-    fn renewal_notice(&self, topic: &str, text: String) {
+    /// The key of the verifier service, when the mesh has one that can be asked now.
+    pub(crate) fn service_key(
+        &self,
+        trust: &TrustState,
+        now: Timestamp,
+    ) -> Result<KeyBytes, Rejection> {
+        let place = Place::Control;
+        let service = AgentId::parse(VERIFIER_ID).map_err(|_| Rejection::UnknownAgent { place })?;
+        trust.live_key(&service, now, self.skew, place)
+    }
+
+    pub(crate) fn plane_notice(&self, topic: &str, text: String) {
         let Ok(now) = self.clock.now() else { return };
         let topic = topic.to_owned();
         self.audit.event(now, AuditEvent::Notice { topic, text });
@@ -424,14 +435,15 @@ async fn keep_renewed(shared: Weak<Shared>) {
         pause = match failed {
             None => LOOK,
             Some(error) => {
-                shared.renewal_notice("renewal-failed", error.to_string());
+                shared.plane_notice("renewal-failed", error.to_string());
                 (pause * 2).min(PAUSE_MAX)
             }
         };
     }
 }
 
-fn unexpected() -> PlaneError {
+/// What an answer is that belongs to another question.
+pub(crate) fn unexpected() -> PlaneError {
     PlaneError::Denied(Rejection::Malformed {
         place: Place::Control,
         reason: Malformed::FieldCombination,

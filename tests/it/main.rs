@@ -22,5 +22,6 @@ mod layering;
 mod nats_permissions;
 mod served_mesh;
 mod support;
+mod verifier_approval;
 mod verifier_enrol;
 mod verifier_requests;

@@ -48,6 +48,7 @@ use crate::proto::time::Timestamp;
 use crate::proto::trust::TrustState;
 use crate::proto::verify::in_inbox_of;
 use crate::services::authority::Authority;
+use crate::services::authority::AuthorityError;
 
 /// Notices of refusals a second; the rest are counted. Anybody can cause them.
 const NOTICES_PER_SECOND: u32 = 20;
@@ -270,8 +271,38 @@ impl Desk {
             (Verb::Revoke, ControlRequest::Revoke(target)) => {
                 self.revoke(asker, &target, trust, now).await
             }
+            (Verb::Approve, ControlRequest::Approve { chain }) => {
+                self.approve(asker, chain, now).await
+            }
             _ => Err(EnrolRefused::Unsupported),
         }
+    }
+
+    /// Approves a chain of the asker's that a receiver would accept.
+    async fn approve(
+        &mut self,
+        asker: &OpenedRequest,
+        chain: Bytes,
+        now: Timestamp,
+    ) -> Result<ControlAnswer, EnrolRefused> {
+        // What was revoked and could not be published yet counts here.
+        if self.unpublished {
+            self.publish().await?;
+        }
+        let chain = Chain::parse(chain).map_err(|_| EnrolRefused::Chain)?;
+        if chain.leaf().holder() != asker.key {
+            return Err(EnrolRefused::NotYours);
+        }
+        let approval = self
+            .authority
+            .approve(&chain)
+            .map_err(|error| match error {
+                AuthorityError::Refused(Rejection::Revoked { .. }) => EnrolRefused::Revoked,
+                _ => EnrolRefused::Chain,
+            })?;
+        let text = format!("{}: chain {} approved", asker.agent, chain.leaf().id());
+        self.notice(now, Verb::Approve.name(), text);
+        Ok(ControlAnswer::Data(approval))
     }
 
     fn next(

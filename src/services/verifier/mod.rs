@@ -6,6 +6,7 @@
 //! <prefix>.verifier.renew    certificate, or root grant, for another term
 //! <prefix>.verifier.rotate   another key for the same agent
 //! <prefix>.verifier.revoke   a link one signed, or one's own key
+//! <prefix>.verifier.approve  one's own chain, where policy asks for an approval
 //! $SRV.PING | INFO | STATS   as NATS knows services
 //! ```
 //!
