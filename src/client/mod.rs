@@ -31,6 +31,7 @@ mod peers;
 pub mod plane;
 pub(crate) mod random;
 mod refusals;
+mod reporter;
 mod request;
 mod serve;
 mod shared;

@@ -27,6 +27,7 @@ use super::outbox::Outbox;
 use super::peers::Peers;
 use super::random::random;
 use super::refusals::Refusals;
+use super::reporter::Reporter;
 use super::serve::Services;
 use super::shared_replay::SharedReplay;
 use super::standing::CurrentStanding;
@@ -77,6 +78,7 @@ pub(crate) struct Shared {
     pub(crate) guards: Guards,
     pub(crate) shared_replay: Arc<SharedReplay>,
     pub(crate) refusals: Refusals,
+    pub(crate) reporter: Reporter,
     pub(crate) answering: OnceCell<()>,
     pub(crate) services: Services,
     pub(crate) request_timeout: Option<Duration>,
@@ -190,6 +192,7 @@ impl Shared {
             shared_replay: Arc::default(),
             peers: Peers::new(responder),
             refusals: Refusals::start(weak.clone()),
+            reporter: Reporter::start(weak.clone()),
             redials_seen: AtomicU64::new(bus.redials()),
             outbox: Outbox::start(bus.clone(), identity.key.clone()),
             tokens: AtomicU64::new(0),
