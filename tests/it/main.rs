@@ -25,3 +25,4 @@ mod support;
 mod verifier_approval;
 mod verifier_enrol;
 mod verifier_requests;
+mod verifier_scores;

@@ -140,8 +140,27 @@ impl Desk {
         let before = self.authority.begin_scoring(now).then_some(now);
         self.docket = Docket::new(self.client.shared.skew, before);
         self.rescore_at = now.plus(RESCORE_MS);
-        if self.authority.rescore(now) {
+        let mut changed = self.authority.rescore(now);
+        // Books that were taken over do not have the certificate this service began with.
+        let shared = self.client.shared.clone();
+        let own = shared.standing.load().certificate_id;
+        let registered = self.authority.current(&shared.identity.id);
+        let mut renewed = None;
+        if registered.is_none_or(|registered| registered.id() != own) {
+            let identity = &shared.identity;
+            let certified = self
+                .authority
+                .certify_verifier(&identity.id, &identity.key)
+                .map_err(|_| EnrolRefused::KeyTaken)?;
+            renewed = Some(certified);
+            changed = true;
+        }
+        if changed {
             self.publish().await?;
+        }
+        if let Some((certificate, grant)) = renewed {
+            let adopted = shared.adopt(Some(certificate), Some(grant));
+            adopted.map_err(|_| EnrolRefused::Unavailable)?;
         }
         Ok(())
     }

@@ -46,6 +46,7 @@ use crate::client::control::Control;
 use crate::client::random::random;
 use crate::client::task;
 use crate::error::ConnectError;
+use crate::proto::enrol::EnrolRefused;
 use crate::proto::limits::SERVED_CERTIFICATE_MS;
 use crate::proto::names::VERIFIER_ID;
 use crate::proto::request::Verb;
@@ -207,7 +208,10 @@ impl VerifierService {
         let mut desk = Desk::new(authority, publication, client, settings.bounded(), micro)
             .map_err(ConnectError::from)?;
         let opened = desk.open_business().await;
-        opened.map_err(|_| VerifierError::Publication)?;
+        opened.map_err(|reason| match reason {
+            EnrolRefused::KeyTaken => VerifierError::Identity,
+            _ => VerifierError::Publication,
+        })?;
         let (commands, mut asked) = mpsc::channel::<Command>(COMMANDS);
         let (stop, mut stopped) = oneshot::channel();
         let task = task::spawn(async move {
