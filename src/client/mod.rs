@@ -31,6 +31,7 @@ mod peers;
 pub mod plane;
 pub(crate) mod random;
 mod refusals;
+mod remint;
 mod reporter;
 mod request;
 mod serve;

@@ -23,6 +23,7 @@ use crate::proto::chain::Chain;
 use crate::proto::control::ControlSender;
 use crate::proto::control::Moment;
 use crate::proto::control::open_answer;
+use crate::proto::control::open_answer_of;
 use crate::proto::enrol::EnrolRefused;
 use crate::proto::enrol::Offer;
 use crate::proto::enrol::check_grant;
@@ -280,7 +281,19 @@ impl Client {
         request: &ControlRequest,
         within: Duration,
     ) -> Result<ControlAnswer, PlaneError> {
-        let attempt = self.attempt_consult(verb, request.encode());
+        let subject = control_subject(&self.shared.prefix, verb);
+        self.consult_at(&subject, None, request, within).await
+    }
+
+    /// [`consult`](Self::consult) of another agent than the service, with the key `peer`.
+    pub(crate) async fn consult_at(
+        &self,
+        subject: &str,
+        peer: Option<KeyBytes>,
+        request: &ControlRequest,
+        within: Duration,
+    ) -> Result<ControlAnswer, PlaneError> {
+        let attempt = self.attempt_consult(subject, peer, request.encode());
         let answer = tokio::time::timeout(within, attempt).await;
         match answer.map_err(|_| PlaneError::TimedOut)?? {
             ControlAnswer::Refused(reason) => Err(PlaneError::Refused(reason)),
@@ -290,22 +303,24 @@ impl Client {
 
     async fn attempt_consult(
         &self,
-        verb: Verb,
+        subject: &str,
+        peer: Option<KeyBytes>,
         payload: Bytes,
     ) -> Result<ControlAnswer, PlaneError> {
         let shared = &self.shared;
         let failed = |error: &dyn std::fmt::Display| PlaneError::Bus(error.to_string());
         let bus = shared.control.bus().await.map_err(|error| failed(&error))?;
         let key = shared.identity.key();
-        let inbox = format!("{}.vf.{}", inbox_prefix(&key), shared.token());
+        // Servers let every agent answer peers there, and the service anywhere.
+        let below = peer.map_or("vf", |_| "rn");
+        let inbox = format!("{}.{below}.{}", inbox_prefix(&key), shared.token());
         let raw = bus.subscribe(BusSubject::from(inbox.clone()), None).await;
         let mut raw = raw.map_err(|error| failed(&error))?;
-        let subject = control_subject(&shared.prefix, verb);
         let mut asked: Vec<ObjectId> = Vec::new();
         loop {
-            let (id, frame) = shared.ask_service(&subject, &inbox, payload.clone())?;
+            let (id, frame) = shared.ask_plane(subject, peer, &inbox, payload.clone())?;
             asked.push(id);
-            let outgoing = Outgoing::new(subject.as_str(), frame).with_reply(inbox.as_str());
+            let outgoing = Outgoing::new(subject, frame).with_reply(inbox.as_str());
             bus.publish(outgoing)
                 .await
                 .map_err(|error| failed(&error))?;
@@ -321,8 +336,10 @@ impl Client {
                     now,
                     skew: shared.skew,
                 };
-                let opened = asked.iter().find_map(|id| {
-                    open_answer(&delivery.payload, &delivery.subject, (&key, id), &moment).ok()
+                let (frame, arrived) = (&delivery.payload, &delivery.subject);
+                let opened = asked.iter().find_map(|id| match &peer {
+                    None => open_answer(frame, arrived, (&key, id), &moment).ok(),
+                    Some(peer) => open_answer_of(peer, frame, arrived, (&key, id), &moment).ok(),
                 });
                 // Anybody can send to an inbox; what is no answer to this is nothing.
                 if let Some(answer) = opened {
@@ -334,10 +351,11 @@ impl Client {
 }
 
 impl Shared {
-    /// A request to the service, under the certificate that the registry has now.
-    fn ask_service(
+    /// A request to the service, or a peer, under the certificate that the registry has now.
+    fn ask_plane(
         &self,
         subject: &str,
+        peer: Option<KeyBytes>,
         inbox: &str,
         payload: Bytes,
     ) -> Result<(ObjectId, Bytes), Rejection> {
@@ -346,7 +364,7 @@ impl Shared {
             reason: Malformed::BadSubject,
         };
         let (now, trust) = self.moment()?;
-        let audience = self.service_key(&trust, now)?;
+        let audience = peer.map_or_else(|| self.service_key(&trust, now), Ok)?;
         // One that was renewed, with the answer lost, is known from the registry alone.
         let registered = trust.certificate(&self.identity.key());
         let held = || self.standing.load().certificate_id;

@@ -27,6 +27,7 @@ use super::outbox::Outbox;
 use super::peers::Peers;
 use super::random::random;
 use super::refusals::Refusals;
+use super::remint::Minted;
 use super::reporter::Reporter;
 use super::serve::Services;
 use super::shared_replay::SharedReplay;
@@ -67,6 +68,8 @@ pub(crate) struct Shared {
     pub(crate) sessions: Mutex<SessionTable>,
     pub(crate) requests: Mutex<Requests>,
     pub(crate) approvals: Mutex<Approvals>,
+    pub(crate) minted: Mutex<Minted>,
+    pub(crate) minting: OnceCell<()>,
     pub(crate) presenting: tokio::sync::Mutex<()>,
     pub(crate) slots: Arc<Slots>,
     pub(crate) audit: AuditLog,
@@ -186,6 +189,8 @@ impl Shared {
             sessions: Mutex::default(),
             requests: Mutex::default(),
             approvals: Mutex::default(),
+            minted: Mutex::default(),
+            minting: OnceCell::new(),
             presenting: tokio::sync::Mutex::default(),
             slots: Arc::default(),
             guards: Guards::new(skew, since),
