@@ -1,22 +1,39 @@
-//! Approvals of the chains a client acts under (protocol §10.8): kept until they end, and sent
-//! along where policy asks for one.
+//! Approvals of the chains a client acts under (protocol §10.8): asked for, kept until they end, and
+//! sent along where policy asks for one.
 
 use std::collections::HashMap;
+use std::error::Error as _;
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::Client;
 use super::guards::lock;
+use super::plane::PlaneError;
+use super::plane::TIMEOUT;
+use super::plane::unexpected;
+use crate::bus::RequestError;
 use crate::error::Denied;
 use crate::proto::approval::Approval;
 use crate::proto::limits::APPROVALS_HELD;
+use crate::proto::rejection::ChainBroken;
+use crate::proto::rejection::Place;
 use crate::proto::rejection::PolicyDenied;
 use crate::proto::rejection::Rejection;
+use crate::proto::rejection::StaleState;
+use crate::proto::request::ControlAnswer;
+use crate::proto::request::ControlRequest;
+use crate::proto::request::Verb;
 use crate::proto::scope::Action;
 use crate::proto::signing::ObjectId;
 use crate::proto::subject::Subject;
 use crate::proto::time::Timestamp;
 use crate::proto::verify::Scene;
+
+/// How often an approval under a policy that this client does not have yet is tried again: its own
+/// trust state is on its way.
+const POLICY_COMES: Duration = Duration::from_millis(50);
 
 /// The approvals of one client, by the leaf of their chain.
 #[derive(Debug, Default)]
@@ -68,6 +85,113 @@ impl Client {
         Ok(())
     }
 
+    /// Presents this client's chain to the verifier service, its own or that of
+    /// [`with`](Self::with), and [takes](Self::approved) the approval, which is returned with its
+    /// end.
+    ///
+    /// Requests whose approval is missing do it by themselves, once and within their timeout.
+    /// Publishing does not: an approval that is needed is asked for before.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use trustmesh::ConnectOptions;
+    /// # use trustmesh::bus::memory::MemoryBus;
+    /// # use trustmesh::proto::identity::SigningKey;
+    /// use trustmesh::proto::policy::Policy;
+    /// use trustmesh::services::authority::Authority;
+    /// # use trustmesh::services::verifier::{InProcess, VerifierOptions, VerifierService};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut mesh = Authority::dev("demo")?;
+    /// mesh.set_policy(Policy::from_json(
+    ///     r#"{ "rules": [ { "name": "pay", "effect": "allow", "actions": ["pub", "sub"],
+    ///                       "subjects": "payments.>" } ],
+    ///          "approval": [ { "subjects": "payments.>", "actions": ["pub"] } ] }"#,
+    /// )?)?;
+    /// let clerk = mesh.agent("clerk", ["pub:payments.>"])?;
+    /// # let options = ConnectOptions::new(mesh.verifier(Arc::new(SigningKey::generate()?))?);
+    /// # let (bus, settings) = (MemoryBus::new(), VerifierOptions::default());
+    /// # let service = VerifierService::start(mesh, options, bus.connect(), InProcess, settings);
+    /// # let _service = service.await?;
+    /// let clerk = ConnectOptions::new(clerk).connect_bus(bus.connect()).await?;
+    /// assert!(clerk.publish("payments.new", "1".into()).await.is_err());
+    ///
+    /// clerk.present().await?;
+    /// clerk.publish("payments.new", "1".into()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`PlaneError`]: the service found that a receiver would refuse the chain, or there is none
+    /// that answers.
+    pub async fn present(&self) -> Result<Timestamp, PlaneError> {
+        let deadline = Instant::now() + TIMEOUT;
+        let credential = self.credential();
+        let chain = credential.chain();
+        if credential.key().public() != self.shared.identity.key.public() {
+            let (place, reason) = (Place::Chain, ChainBroken::NotOurs);
+            return Err(Rejection::ChainBroken { place, reason }.into());
+        }
+        let chain = chain.bytes().clone();
+        let request = ControlRequest::Approve { chain };
+        let answer = self.consult(Verb::Approve, &request, TIMEOUT).await?;
+        let ControlAnswer::Data(approval) = answer else {
+            return Err(unexpected());
+        };
+        loop {
+            match self.approved(approval.clone()) {
+                Ok(()) => break,
+                // Given under a policy that was published a moment ago.
+                Err(Denied(Rejection::StaleState {
+                    reason: StaleState::Policy,
+                })) if Instant::now() < deadline => {
+                    if let Some(feed) = &self.shared.identity.feed {
+                        feed.hint();
+                    }
+                    tokio::time::sleep(POLICY_COMES).await;
+                }
+                Err(Denied(rejection)) => return Err(rejection.into()),
+            }
+        }
+        let until = self.held_until().ok_or_else(unexpected)?;
+        let leaf = credential.chain().leaf().id();
+        let text = format!("chain {leaf} is approved until {until}");
+        self.shared.plane_notice("approved", text);
+        Ok(until)
+    }
+
+    /// Gets the approval that a request lacks, from the service, before the deadline. Says whether
+    /// there is one now.
+    pub(crate) async fn get_approved(&self, deadline: Option<Instant>) -> bool {
+        let Ok((now, trust)) = self.shared.moment() else {
+            return false;
+        };
+        if self.shared.service_key(&trust, now).is_err() {
+            return false;
+        }
+        let before = self.held_until();
+        let present = async {
+            // Of many requests that wait, one presents the chain.
+            let _one = self.shared.presenting.lock().await;
+            self.held_until() != before || self.present().await.is_ok()
+        };
+        let deadline = deadline.unwrap_or_else(|| Instant::now() + TIMEOUT);
+        tokio::time::timeout_at(deadline, present)
+            .await
+            .unwrap_or(false)
+    }
+
+    /// Until when the approval of this client's chain lasts, if there is one.
+    fn held_until(&self) -> Option<Timestamp> {
+        let leaf = self.credential().chain().leaf().id();
+        let approvals = lock(&self.shared.approvals);
+        approvals.0.get(&leaf).map(Held::until)
+    }
+
     /// What a message has to carry: nothing, or an approval that every receiver in this trust state
     /// honours.
     pub(crate) fn approval_for(
@@ -99,6 +223,17 @@ impl Client {
             }),
         }
     }
+}
+
+/// Whether a request was not sent for want of an approval.
+pub(crate) fn lacks_approval(error: &RequestError) -> bool {
+    let denied = error.source().and_then(|source| source.downcast_ref());
+    matches!(
+        denied,
+        Some(Denied(Rejection::PolicyDenied {
+            reason: PolicyDenied::NotApproved
+        }))
+    )
 }
 
 #[cfg(test)]

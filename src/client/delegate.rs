@@ -90,7 +90,9 @@ impl Client {
             now,
             skew: self.shared.skew,
         };
-        Ok(hand_on(&self.credential(), peer, terms, &trust)?)
+        let chain = hand_on(&self.credential(), peer, terms.clone(), &trust)?;
+        self.remember_minted(peer, &terms, &chain);
+        Ok(chain)
     }
 }
 
@@ -170,7 +172,7 @@ pub struct Terms {
     pub skew: ClockSkew,
 }
 
-fn hand_on(
+pub(super) fn hand_on(
     credential: &Credential,
     peer: &AgentId,
     terms: Terms,

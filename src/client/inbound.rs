@@ -404,6 +404,7 @@ impl Shared {
                 "refused"
             );
         }
+        self.report(&refused.rejection, &delivery.payload);
         self.tell(refused);
     }
 }

@@ -31,6 +31,8 @@ mod peers;
 pub mod plane;
 pub(crate) mod random;
 mod refusals;
+mod remint;
+mod reporter;
 mod request;
 mod serve;
 mod shared;
@@ -444,7 +446,9 @@ impl Client {
 
     /// Sends a request and waits for its one verified answer, for
     /// [`ConnectOptions::request_timeout`], 10 s by default. A peer whose policy asks for a session
-    /// gets one, and the request is sent again within the same time.
+    /// gets one, and the request is sent again within the same time. Where policy asks for an
+    /// approval and there is none, the chain is [presented](Self::present) first, within that time
+    /// too.
     ///
     /// Cancelling gives the answer's slot up.
     ///

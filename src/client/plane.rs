@@ -23,12 +23,14 @@ use crate::proto::chain::Chain;
 use crate::proto::control::ControlSender;
 use crate::proto::control::Moment;
 use crate::proto::control::open_answer;
+use crate::proto::control::open_answer_of;
 use crate::proto::enrol::EnrolRefused;
 use crate::proto::enrol::Offer;
 use crate::proto::enrol::check_grant;
 use crate::proto::enrol::check_served;
 use crate::proto::envelope::inbox_prefix;
 use crate::proto::identity::AgentId;
+use crate::proto::identity::KeyBytes;
 use crate::proto::identity::SigningKey;
 use crate::proto::names::VERIFIER_ID;
 use crate::proto::rejection::KeyMismatch;
@@ -46,9 +48,10 @@ use crate::proto::signing::ObjectId;
 use crate::proto::subject::Subject;
 use crate::proto::time::Timestamp;
 use crate::proto::time::Validity;
+use crate::proto::trust::TrustState;
 
 /// How long one of the calls here may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long to wait for an answer before asking again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -107,7 +110,7 @@ impl Client {
         let shared = &self.shared;
         shared.adopt(Some(certificate.clone()), None)?;
         let until = shared.standing.load().window.until();
-        shared.renewal_notice("renewed", format!("certificate renewed until {until}"));
+        shared.plane_notice("renewed", format!("certificate renewed until {until}"));
         if let Some(home) = &shared.identity.home {
             let stored = home.store_certificate(&shared.identity.id, &certificate);
             stored.map_err(|error| PlaneError::Store(error.to_string()))?;
@@ -135,7 +138,7 @@ impl Client {
         let grant = check_grant(&chain, trust.root(), &key, now, shared.skew)?;
         let until = grant.leaf().validity().until();
         shared.adopt(None, Some(grant.clone()))?;
-        shared.renewal_notice("renewed", format!("grant renewed until {until}"));
+        shared.plane_notice("renewed", format!("grant renewed until {until}"));
         if let Some(home) = &shared.identity.home {
             let stored = home.store_grant(&shared.identity.id, &grant);
             stored.map_err(|error| PlaneError::Store(error.to_string()))?;
@@ -160,7 +163,7 @@ impl Client {
         let (now, trust) = shared.moment()?;
         let check = |bytes: Bytes| check_grant(&bytes, trust.root(), &public, now, shared.skew);
         let grant = grant.map(check).transpose()?;
-        shared.renewal_notice("rotated", format!("rotated to the key {public}"));
+        shared.plane_notice("rotated", format!("rotated to the key {public}"));
         Ok(Rotated { certificate, grant })
     }
 
@@ -272,13 +275,25 @@ impl Client {
     }
 
     /// Asks the service, again and again until an answer verifies. A refusal is an error.
-    async fn consult(
+    pub(crate) async fn consult(
         &self,
         verb: Verb,
         request: &ControlRequest,
         within: Duration,
     ) -> Result<ControlAnswer, PlaneError> {
-        let attempt = self.attempt_consult(verb, request.encode());
+        let subject = control_subject(&self.shared.prefix, verb);
+        self.consult_at(&subject, None, request, within).await
+    }
+
+    /// [`consult`](Self::consult) of another agent than the service, with the key `peer`.
+    pub(crate) async fn consult_at(
+        &self,
+        subject: &str,
+        peer: Option<KeyBytes>,
+        request: &ControlRequest,
+        within: Duration,
+    ) -> Result<ControlAnswer, PlaneError> {
+        let attempt = self.attempt_consult(subject, peer, request.encode());
         let answer = tokio::time::timeout(within, attempt).await;
         match answer.map_err(|_| PlaneError::TimedOut)?? {
             ControlAnswer::Refused(reason) => Err(PlaneError::Refused(reason)),
@@ -288,22 +303,24 @@ impl Client {
 
     async fn attempt_consult(
         &self,
-        verb: Verb,
+        subject: &str,
+        peer: Option<KeyBytes>,
         payload: Bytes,
     ) -> Result<ControlAnswer, PlaneError> {
         let shared = &self.shared;
         let failed = |error: &dyn std::fmt::Display| PlaneError::Bus(error.to_string());
         let bus = shared.control.bus().await.map_err(|error| failed(&error))?;
         let key = shared.identity.key();
-        let inbox = format!("{}.vf.{}", inbox_prefix(&key), shared.token());
+        // Servers let every agent answer peers there, and the service anywhere.
+        let below = peer.map_or("vf", |_| "rn");
+        let inbox = format!("{}.{below}.{}", inbox_prefix(&key), shared.token());
         let raw = bus.subscribe(BusSubject::from(inbox.clone()), None).await;
         let mut raw = raw.map_err(|error| failed(&error))?;
-        let subject = control_subject(&shared.prefix, verb);
         let mut asked: Vec<ObjectId> = Vec::new();
         loop {
-            let (id, frame) = shared.ask_service(&subject, &inbox, payload.clone())?;
+            let (id, frame) = shared.ask_plane(subject, peer, &inbox, payload.clone())?;
             asked.push(id);
-            let outgoing = Outgoing::new(subject.as_str(), frame).with_reply(inbox.as_str());
+            let outgoing = Outgoing::new(subject, frame).with_reply(inbox.as_str());
             bus.publish(outgoing)
                 .await
                 .map_err(|error| failed(&error))?;
@@ -319,8 +336,10 @@ impl Client {
                     now,
                     skew: shared.skew,
                 };
-                let opened = asked.iter().find_map(|id| {
-                    open_answer(&delivery.payload, &delivery.subject, (&key, id), &moment).ok()
+                let (frame, arrived) = (&delivery.payload, &delivery.subject);
+                let opened = asked.iter().find_map(|id| match &peer {
+                    None => open_answer(frame, arrived, (&key, id), &moment).ok(),
+                    Some(peer) => open_answer_of(peer, frame, arrived, (&key, id), &moment).ok(),
                 });
                 // Anybody can send to an inbox; what is no answer to this is nothing.
                 if let Some(answer) = opened {
@@ -332,10 +351,11 @@ impl Client {
 }
 
 impl Shared {
-    /// A request to the service, under the certificate that the registry has now.
-    fn ask_service(
+    /// A request to the service, or a peer, under the certificate that the registry has now.
+    fn ask_plane(
         &self,
         subject: &str,
+        peer: Option<KeyBytes>,
         inbox: &str,
         payload: Bytes,
     ) -> Result<(ObjectId, Bytes), Rejection> {
@@ -344,9 +364,7 @@ impl Shared {
             reason: Malformed::BadSubject,
         };
         let (now, trust) = self.moment()?;
-        let place = Place::Control;
-        let service = AgentId::parse(VERIFIER_ID).map_err(|_| Rejection::UnknownAgent { place })?;
-        let audience = trust.live_key(&service, now, self.skew, place)?;
+        let audience = peer.map_or_else(|| self.service_key(&trust, now), Ok)?;
         // One that was renewed, with the answer lost, is known from the registry alone.
         let registered = trust.certificate(&self.identity.key());
         let held = || self.standing.load().certificate_id;
@@ -362,7 +380,18 @@ impl Shared {
         Ok((envelope.id(), envelope.into_bytes()))
     }
 
-    fn renewal_notice(&self, topic: &str, text: String) {
+    /// The key of the verifier service, when the mesh has one that can be asked now.
+    pub(crate) fn service_key(
+        &self,
+        trust: &TrustState,
+        now: Timestamp,
+    ) -> Result<KeyBytes, Rejection> {
+        let place = Place::Control;
+        let service = AgentId::parse(VERIFIER_ID).map_err(|_| Rejection::UnknownAgent { place })?;
+        trust.live_key(&service, now, self.skew, place)
+    }
+
+    pub(crate) fn plane_notice(&self, topic: &str, text: String) {
         let Ok(now) = self.clock.now() else { return };
         let topic = topic.to_owned();
         self.audit.event(now, AuditEvent::Notice { topic, text });
@@ -424,14 +453,15 @@ async fn keep_renewed(shared: Weak<Shared>) {
         pause = match failed {
             None => LOOK,
             Some(error) => {
-                shared.renewal_notice("renewal-failed", error.to_string());
+                shared.plane_notice("renewal-failed", error.to_string());
                 (pause * 2).min(PAUSE_MAX)
             }
         };
     }
 }
 
-fn unexpected() -> PlaneError {
+/// What an answer is that belongs to another question.
+pub(crate) fn unexpected() -> PlaneError {
     PlaneError::Denied(Rejection::Malformed {
         place: Place::Control,
         reason: Malformed::FieldCombination,

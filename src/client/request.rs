@@ -12,6 +12,7 @@ use super::Shared;
 use super::answers;
 use super::answers::Open;
 use super::answers::Outcome;
+use super::approvals::lacks_approval;
 use super::guards::ReplayScope;
 use super::message::Message;
 use super::outbound::Letter;
@@ -32,8 +33,9 @@ use crate::proto::subject;
 const MEETINGS_MAX: usize = 16;
 
 impl Client {
-    /// Sends a request and waits for its answer. A peer that asks for a session first gets one,
-    /// and the request is sent again; in a queue group several members may ask, each once.
+    /// Sends a request and waits for its answer. An approval that policy asks for is got first. A
+    /// peer that asks for a session first gets one, and the request is sent again; in a queue group
+    /// several members may ask, each once.
     pub(crate) async fn ask(
         &self,
         letter: Letter,
@@ -41,8 +43,18 @@ impl Client {
     ) -> Result<Message, RequestError> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let mut met: Vec<Instance> = Vec::new();
+        let mut presented = false;
         loop {
-            let answer = self.ask_once(letter.clone(), deadline).await?;
+            let answer = match self.ask_once(letter.clone(), deadline).await {
+                Err(error) if !presented && lacks_approval(&error) => {
+                    presented = true;
+                    if !self.get_approved(deadline).await {
+                        return Err(error);
+                    }
+                    continue;
+                }
+                outcome => outcome?,
+            };
             if !is_refusal(&answer) {
                 return Ok(answer);
             }

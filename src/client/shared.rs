@@ -27,6 +27,8 @@ use super::outbox::Outbox;
 use super::peers::Peers;
 use super::random::random;
 use super::refusals::Refusals;
+use super::remint::Minted;
+use super::reporter::Reporter;
 use super::serve::Services;
 use super::shared_replay::SharedReplay;
 use super::standing::CurrentStanding;
@@ -66,6 +68,9 @@ pub(crate) struct Shared {
     pub(crate) sessions: Mutex<SessionTable>,
     pub(crate) requests: Mutex<Requests>,
     pub(crate) approvals: Mutex<Approvals>,
+    pub(crate) minted: Mutex<Minted>,
+    pub(crate) minting: OnceCell<()>,
+    pub(crate) presenting: tokio::sync::Mutex<()>,
     pub(crate) slots: Arc<Slots>,
     pub(crate) audit: AuditLog,
     pub(crate) tally: Arc<Tally>,
@@ -76,6 +81,7 @@ pub(crate) struct Shared {
     pub(crate) guards: Guards,
     pub(crate) shared_replay: Arc<SharedReplay>,
     pub(crate) refusals: Refusals,
+    pub(crate) reporter: Reporter,
     pub(crate) answering: OnceCell<()>,
     pub(crate) services: Services,
     pub(crate) request_timeout: Option<Duration>,
@@ -183,11 +189,15 @@ impl Shared {
             sessions: Mutex::default(),
             requests: Mutex::default(),
             approvals: Mutex::default(),
+            minted: Mutex::default(),
+            minting: OnceCell::new(),
+            presenting: tokio::sync::Mutex::default(),
             slots: Arc::default(),
             guards: Guards::new(skew, since),
             shared_replay: Arc::default(),
             peers: Peers::new(responder),
             refusals: Refusals::start(weak.clone()),
+            reporter: Reporter::start(weak.clone()),
             redials_seen: AtomicU64::new(bus.redials()),
             outbox: Outbox::start(bus.clone(), identity.key.clone()),
             tokens: AtomicU64::new(0),

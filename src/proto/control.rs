@@ -283,6 +283,33 @@ pub fn open_answer(
     (asker, request): (&KeyBytes, &ObjectId),
     moment: &Moment<'_>,
 ) -> Result<Bytes, Rejection> {
+    let service = |certificate: &Certificate| is_reserved(certificate.agent());
+    open_answer_by(service, frame, delivered, (asker, request), moment)
+}
+
+/// [`open_answer`] of another agent than the service: the one with the key `responder`.
+///
+/// # Errors
+///
+/// As [`open_answer`].
+pub fn open_answer_of(
+    responder: &KeyBytes,
+    frame: &Bytes,
+    delivered: &str,
+    (asker, request): (&KeyBytes, &ObjectId),
+    moment: &Moment<'_>,
+) -> Result<Bytes, Rejection> {
+    let peer = |certificate: &Certificate| certificate.claims().key == *responder;
+    open_answer_by(peer, frame, delivered, (asker, request), moment)
+}
+
+fn open_answer_by(
+    is_responder: impl FnOnce(&Certificate) -> bool,
+    frame: &Bytes,
+    delivered: &str,
+    (asker, request): (&KeyBytes, &ObjectId),
+    moment: &Moment<'_>,
+) -> Result<Bytes, Rejection> {
     let unexpected = |reason| Rejection::UnexpectedReply { reason };
     let kind = |claims: &Claims| {
         if claims.action != Action::Serve || !is_control(claims) {
@@ -296,14 +323,14 @@ pub fn open_answer(
         }
         Ok(())
     };
-    let service = |certificate: &Certificate| {
-        if is_reserved(certificate.agent()) {
+    let responder = |certificate: &Certificate| {
+        if is_responder(certificate) {
             Ok(())
         } else {
             Err(unexpected(UnexpectedReply::OtherResponder))
         }
     };
-    open_certified(frame, delivered, moment, PLACE, kind, service).map(|opened| opened.payload)
+    open_certified(frame, delivered, moment, PLACE, kind, responder).map(|opened| opened.payload)
 }
 
 fn is_control(claims: &Claims) -> bool {

@@ -222,6 +222,9 @@ pub const SERVED_CERTIFICATE_MS: u64 = 12 * 3_600_000;
 /// Used offers remembered by one process; beyond it no further one is taken up.
 pub const OFFERS_USED_MAX: usize = 1 << 16;
 
+/// Links that a client remembers having minted, to mint them again: what it handed on within an
+/// hour, at one a second.
+pub const MINTED_HELD: usize = 4_096;
 /// Largest payload of a request to the verifier service and of its answer, 64 KiB. A chain of 8 KiB
 /// and the evidence of a report fit.
 pub const CONTROL_MAX: usize = 64 * 1024;

@@ -13,7 +13,7 @@
 //! answer   [v, kind, fields, ext]
 //!   0 refused  [reason]        1 offer   [body bin, time, cookie bin32]
 //!   2 certified [certificate bin, grant nil|bin]        3 granted [chain bin]
-//!   4 done     [epoch]         5 data    [bin]
+//!   4 done     [epoch]         5 data    [approval bin]
 //! ```
 
 use bytes::Bytes;
@@ -324,7 +324,7 @@ pub enum ControlAnswer {
         /// The epoch.
         epoch: u64,
     },
-    /// Something else, by the verb.
+    /// What the verb makes of it: an approval, encoded.
     Data(Bytes),
 }
 

@@ -16,10 +16,13 @@
 //! | what a grant allows | PUB and REQ | SUB, where constrained as a member of the groups only |
 //! | `_INBOX.<own nkey>.>` | | yes |
 //! | `_INBOX.*.hs.*` | yes: answers to handshakes | |
+//! | `_INBOX.*.rn.*` | yes: delegations minted again | |
 //! | `_INBOX.*.>` | with SERVE: answers | |
 //! | `<prefix>.audit.<own id>` | yes | |
 //! | `<prefix>.handshake.<own id>` and below | | yes |
 //! | `<prefix>.handshake.*`, `<prefix>.handshake.*.*` | yes | |
+//! | `<prefix>.agent.<own id>.renew` | | yes |
+//! | `<prefix>.agent.*.renew` | yes | |
 //! | `<prefix>.trust` | the verifier | yes |
 //! | `<prefix>.verifier.>` | yes | the verifier |
 //! | `$KV.TRUSTMESH_<mesh>.>` | the verifier; denied to others | |
@@ -55,6 +58,7 @@ use crate::proto::handshake::handshake_subject;
 use crate::proto::identity::AgentId;
 use crate::proto::identity::KeyBytes;
 use crate::proto::names::INBOX;
+use crate::proto::request::remint_subject;
 use crate::proto::scope::Action;
 use crate::proto::scope::Capability;
 use crate::proto::signing::MeshId;
@@ -386,12 +390,15 @@ impl Own {
             format!("{prefix}.handshake.*.*"),
             format!("{prefix}.{VERIFIER}.>"),
             format!("{INBOX}.*.hs.*"),
+            format!("{prefix}.agent.*.renew"),
+            format!("{INBOX}.*.rn.*"),
             format!("$JS.API.STREAM.INFO.KV_{bucket}"),
             format!("$JS.API.STREAM.MSG.GET.KV_{bucket}"),
             format!("$JS.API.DIRECT.GET.KV_{bucket}"),
             format!("$JS.API.DIRECT.GET.KV_{bucket}.>"),
         ];
         let mut subscribe = vec![format!("{shake}.*"), format!("{prefix}.trust"), shake];
+        subscribe.push(remint_subject(prefix, &member.agent));
         let inboxes = member.keys.iter().map(inbox_prefix);
         subscribe.extend(inboxes.map(|inbox| format!("{inbox}.>")));
         let serves = |given: &Capability| given.actions().has(Action::Serve);
@@ -414,7 +421,7 @@ impl Own {
             deny.push(format!("$KV.{bucket}.>"));
         }
         let below = |what: &str| format!("{prefix}.{what}.>");
-        let no_subscribe = ["handshake", VERIFIER].map(below).to_vec();
+        let no_subscribe = ["agent", "handshake", VERIFIER].map(below).to_vec();
         let mut no_publish = no_subscribe.clone();
         no_publish.extend([below("audit"), format!("{prefix}.trust")]);
         Self {

@@ -76,6 +76,10 @@ refusals! {
     Unsupported = 23 "not served here",
     /// The request is no request.
     Malformed = 24 "the request is malformed",
+    /// A receiver would refuse the chain that was presented.
+    Chain = 25 "the chain does not hold",
+    /// What was reported proves nothing against anybody.
+    NotEvidence = 26 "no evidence of misbehaviour",
 }
 
 impl EnrolRefused {

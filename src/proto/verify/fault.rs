@@ -7,6 +7,7 @@
 
 use bytes::Bytes;
 
+use crate::proto::breaker::is_signer_caused;
 use crate::proto::chain::Chain;
 use crate::proto::chain::LEAF_MISMATCH;
 use crate::proto::delegation::Link;
@@ -19,6 +20,7 @@ use crate::proto::identity::AgentId;
 use crate::proto::identity::KeyBytes;
 use crate::proto::identity::PublicKey;
 use crate::proto::limits::CHAIN_MAX;
+use crate::proto::limits::CONTROL_MAX;
 use crate::proto::names::Tag;
 use crate::proto::rejection::Place;
 use crate::proto::rejection::Rejection;
@@ -123,17 +125,50 @@ pub fn find_fault(frame: &Bytes, trust: &TrustState) -> Result<Fault, NotEvidenc
     })
 }
 
+/// What of a refused frame is worth reporting: the frame, without its content where that has no
+/// say. `None` when the refusal is not its signer's doing, or the evidence does not fit a report.
+pub(crate) fn evidence_of(frame: &Bytes, why: &Rejection) -> Option<Bytes> {
+    if !is_signer_caused(why) {
+        return None;
+    }
+    let place = match why {
+        Rejection::Malformed { place, .. } | Rejection::TooLarge { place, .. } => Some(place),
+        _ => None,
+    };
+    let evidence = match place {
+        Some(Place::Content) => frame.clone(),
+        _ => {
+            let content = UnverifiedEnvelope::cut(frame).ok()?.content.len();
+            let header = match content {
+                0..=0xff => 2,
+                0x100..=0xffff => 3,
+                _ => 5,
+            };
+            // The content is what a frame ends with.
+            let rest = frame.len().checked_sub(content + header)?;
+            [&frame[..rest], &NO_CONTENT[..]].concat().into()
+        }
+    };
+    (evidence.len() <= EVIDENCE_BYTES).then_some(evidence)
+}
+
+/// A byte string of nothing.
+const NO_CONTENT: [u8; 2] = [0xc4, 0];
+
+/// Most bytes of a piece of evidence: a report of one fits its envelope.
+const EVIDENCE_BYTES: usize = CONTROL_MAX - 64;
+
 /// The fault of an object of another mesh.
 const OTHER_MESH: Rejection = Rejection::UntrustedRoot {
     place: Place::Header,
     reason: UntrustedRoot::OtherMesh,
 };
 
-/// The agent behind a key, and the key.
 /// A key that retires at whatever time is nobody's any more: who has it now cannot be told, since
 /// no time decides a fault.
 const END_OF_TIME: Timestamp = Timestamp::from_millis(u64::MAX);
 
+/// The agent behind a key, and the key.
 fn signer(key: &KeyBytes, trust: &TrustState) -> Result<(AgentId, PublicKey), NotEvidence> {
     let place = Place::Header;
     let unknown = NotEvidence::Signer(Rejection::UnknownAgent { place });

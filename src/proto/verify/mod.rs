@@ -70,6 +70,7 @@ pub use self::envelope::VerifiedEnvelope;
 pub use self::fault::Fault;
 pub use self::fault::FaultId;
 pub use self::fault::NotEvidence;
+pub(crate) use self::fault::evidence_of;
 pub use self::fault::find_fault;
 pub use self::judge::Judge;
 pub use self::judge::Judgement;

@@ -36,11 +36,15 @@ use crate::proto::rejection::Rejection;
 use crate::proto::root::FileKind;
 use crate::proto::root::Role;
 use crate::proto::root::TrustRoot;
+use crate::proto::score::Parameters;
 use crate::proto::trust::Admission;
 use crate::proto::trust::TrustFiles;
 use crate::proto::trust::TrustState;
 use crate::proto::trust::admit_root;
 use crate::proto::trust::registry_entries;
+
+/// Largest books: 512 MiB. Scores take up to two kilobytes of them for each agent.
+const BOOKS_MAX: usize = 512 * 1024 * 1024;
 
 impl Authority {
     /// Writes the mesh to a directory: new trust files under the next epoch, and the role keys,
@@ -137,7 +141,7 @@ impl Authority {
         let home = home.as_ref();
         let (files, state) = read_state(home)?;
         let root = state.root();
-        let mut ledger = read_ledger(home)?;
+        let mut ledger = read_ledger(home, *state.policy().scores())?;
         let first = TrustRoot::parse(&files.root)?;
         let served = match root.is_served() {
             true => Some(Served::resume(&files.root, read_later_roots(home)?)?),
@@ -150,6 +154,7 @@ impl Authority {
             dev: root.is_dev(),
             agents: load_agents(home, root, &files, &mut ledger)?,
             ledger,
+            scoring: false,
             policy: state.policy().clone(),
             revocations: state.revocations().clone(),
             scores: state
@@ -333,13 +338,12 @@ pub(super) fn sort_certificates(
 }
 
 /// Books from before there was a ledger have none.
-fn read_ledger(home: &Path) -> Result<Ledger, AuthorityError> {
+fn read_ledger(home: &Path, parameters: Parameters) -> Result<Ledger, AuthorityError> {
     let path = layout::ledger_file(home);
-    match files::read_if_there(&path, TRUST_FILE_MAX)? {
+    match files::read_if_there(&path, BOOKS_MAX)? {
         None => Ok(Ledger::default()),
-        Some(bytes) => {
-            Ledger::parse(&bytes.into()).map_err(|why| HomeError::refused(path, why).into())
-        }
+        Some(bytes) => Ledger::parse(&bytes.into(), parameters)
+            .map_err(|why| HomeError::refused(path, why).into()),
     }
 }
 

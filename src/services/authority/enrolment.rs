@@ -230,8 +230,10 @@ impl Authority {
             sponsor: statement.claims().sponsor.clone(),
         };
         let grant = self.grant_by(&terms, &claims.key)?;
+        let now = self.now()?;
         self.install(claims, certificate.clone());
         self.ledger.set_terms(&claims.agent, terms);
+        self.register(&claims.agent, now);
         self.ledger.use_token(
             statement.id(),
             Joined {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
+use super::standing::Standings;
 use crate::proto::certificate::CERTIFICATE_MAX;
 use crate::proto::certificate::UnverifiedCertificate;
 use crate::proto::chain;
@@ -16,6 +17,7 @@ use crate::proto::rejection::Place;
 use crate::proto::rejection::Rejection;
 use crate::proto::revocation::read_agent;
 use crate::proto::scope::Scope;
+use crate::proto::score::Parameters;
 use crate::proto::signing::ObjectId;
 use crate::proto::time::Timestamp;
 use crate::proto::wire;
@@ -45,6 +47,10 @@ impl Agents {
     /// The agent whose current key this is.
     pub(super) fn holder(&self, key: &KeyBytes) -> Option<&AgentId> {
         self.by_key.get(key)
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = &AgentId> {
+        self.by_id.keys()
     }
 
     pub(super) fn certificates(&self) -> impl Iterator<Item = &Bytes> {
@@ -100,6 +106,7 @@ pub(super) struct Ledger {
     former: BTreeMap<KeyBytes, (AgentId, Bytes)>,
     retiring: BTreeMap<KeyBytes, Timestamp>,
     recovering: BTreeMap<AgentId, ObjectId>,
+    pub(super) standings: Standings,
 }
 
 impl Ledger {
@@ -185,8 +192,16 @@ impl Ledger {
         });
     }
 
-    /// One canonical encoding, for the authority's own directory.
+    /// One canonical encoding, for the authority's own directory. Scores stand in it once there are
+    /// some.
     pub(super) fn encode(&self) -> Bytes {
+        match self.standings.is_empty() {
+            true => self.encode_with(None),
+            false => self.encode_with(Some(&self.standings.to_bytes())),
+        }
+    }
+
+    fn encode_with(&self, scores: Option<&[u8]>) -> Bytes {
         let id = |agent: &Option<AgentId>| agent.as_ref().map(|id| id.as_str().to_owned());
         let terms: Vec<_> = self
             .terms
@@ -225,13 +240,24 @@ impl Ledger {
             .iter()
             .map(|(agent, token)| (agent.as_str(), bin(&token.0)))
             .collect();
-        wire::encode(&(OBJECT_VERSION, terms, tokens, former, retiring, recovering)).into()
+        let v = OBJECT_VERSION;
+        let Some(scores) = scores else {
+            return wire::encode(&(v, terms, tokens, former, retiring, recovering)).into();
+        };
+        let caps = self.standings.caps().iter();
+        let caps: Vec<_> = caps.map(|(agent, most)| (agent.as_str(), most)).collect();
+        let scores = bin(scores);
+        wire::encode(&(v, terms, tokens, former, retiring, recovering, scores, caps)).into()
     }
 
-    pub(super) fn parse(bytes: &Bytes) -> Result<Self, Rejection> {
+    /// Reads the books back. Scores go on as these parameters say.
+    pub(super) fn parse(bytes: &Bytes, parameters: Parameters) -> Result<Self, Rejection> {
         let place = Place::TrustFile;
         let mut r = Reader::new(bytes, place);
-        r.array_of(6)?;
+        let len = r.array()?;
+        if len != 6 && len != 8 {
+            return Err(r.fault(Malformed::WrongLength));
+        }
         let found = r.uint()?;
         if found != OBJECT_VERSION {
             return Err(Rejection::UnsupportedVersion { place, found });
@@ -275,8 +301,20 @@ impl Ledger {
             let agent = read_agent(&mut r)?;
             ledger.recover(agent, r.object_id()?);
         }
+        let mut scores = None;
+        if len == 8 {
+            let ledger_of_scores = r.bin(bytes.len())?;
+            let mut caps = BTreeMap::new();
+            for _ in 0..r.array()? {
+                r.array_of(2)?;
+                caps.insert(read_agent(&mut r)?, r.number_of()?);
+            }
+            ledger.standings = Standings::restore(&ledger_of_scores, caps, parameters)?;
+            scores = Some(ledger_of_scores);
+        }
         r.finish()?;
-        if ledger.encode() == *bytes {
+        // The parameters may be others than those the scores were written under.
+        if ledger.encode_with(scores.as_deref()) == *bytes {
             return Ok(ledger);
         }
         // Not in order, or something twice: nobody but this code writes it.
@@ -315,9 +353,12 @@ mod tests {
         ledger.retire(KeyBytes([3; 32]), Timestamp::from_millis(9));
         ledger.recover(agent("other"), ObjectId([4; 32]));
         let bytes = ledger.encode();
-        assert_eq!(Ledger::parse(&bytes).unwrap(), ledger);
+        assert_eq!(
+            Ledger::parse(&bytes, Parameters::default()).unwrap(),
+            ledger
+        );
         for cut in 0..bytes.len() {
-            assert!(Ledger::parse(&bytes.slice(..cut)).is_err());
+            assert!(Ledger::parse(&bytes.slice(..cut), Parameters::default()).is_err());
         }
     }
 

@@ -10,6 +10,7 @@ mod error;
 mod ledger;
 mod press;
 mod served;
+mod standing;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -137,6 +138,8 @@ pub struct Authority {
     policy: Policy,
     revocations: RevocationSet,
     scores: BTreeMap<AgentId, u16>,
+    /// Whether scores are kept here, by a verifier service.
+    scoring: bool,
     epoch: u64,
     /// The highest epoch that is on disk as far as this authority knows.
     saved: u64,
@@ -243,6 +246,7 @@ impl Authority {
             policy: Policy::default(),
             revocations: RevocationSet::default(),
             scores: BTreeMap::new(),
+            scoring: false,
             epoch: 0,
             saved: 0,
             clock,
@@ -335,6 +339,7 @@ impl Authority {
         self.policy.check_lists(&certificate, place)?;
         self.revocations.check_agent(&certificate, now, place)?;
         self.agents.insert(id.clone(), (public, bytes.clone()));
+        self.register(id, now);
         Ok(bytes)
     }
 
@@ -455,7 +460,9 @@ impl Authority {
     ///
     /// [`AuthorityError::Refused`] when the clock cannot be trusted; the old policy stays.
     pub fn set_policy(&mut self, policy: Policy) -> Result<(), AuthorityError> {
+        let now = self.clock.now()?;
         let old = std::mem::replace(&mut self.policy, policy);
+        self.reconfigure_scores(now);
         self.publish().map(drop).inspect_err(|_| self.policy = old)
     }
 
@@ -488,8 +495,8 @@ impl Authority {
     /// [`AuthorityError::AgentId`] when the id is none; otherwise as
     /// [`revoke_link`](Self::revoke_link).
     pub fn revoke_agent(&mut self, id: &str) -> Result<(), AuthorityError> {
-        self.revocations.revoke_agent(AgentId::parse(id)?);
-        self.publish().map(drop)
+        let agent = AgentId::parse(id)?;
+        self.revoke_all([Revocation::Agent(agent)])
     }
 
     /// Revokes several things at once, and publishes (protocol §11).
@@ -502,13 +509,14 @@ impl Authority {
         revocations: impl IntoIterator<Item = Revocation>,
     ) -> Result<(), AuthorityError> {
         for revocation in revocations {
+            self.deregister_revoked(&revocation);
             self.revocations.revoke(revocation);
         }
         self.publish().map(drop)
     }
 
     /// Sets an agent's trust score, 0 to 1,000, and publishes (protocol §10.4). It need not be
-    /// enrolled.
+    /// enrolled. Where a verifier service keeps scores, it is the most that the agent's can be.
     ///
     /// # Errors
     ///
@@ -518,7 +526,8 @@ impl Authority {
         if score > 1000 {
             return Err(AuthorityError::Score);
         }
-        self.scores.insert(AgentId::parse(id)?, score);
+        let (agent, now) = (AgentId::parse(id)?, self.clock.now()?);
+        self.cap_score(agent, score, now);
         self.publish().map(drop)
     }
 

@@ -225,7 +225,7 @@ impl Authority {
         }
         let mut ledger = match books.is_empty() {
             true => Ledger::default(),
-            false => Ledger::parse(&books.into())?,
+            false => Ledger::parse(&books.into(), *state.policy().scores())?,
         };
         let agents = super::books::sort_certificates(certificates, &mut ledger).map_err(|_| {
             Rejection::StaleState {

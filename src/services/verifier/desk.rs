@@ -7,6 +7,8 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::VerifierOptions;
+use super::evidence::Dismissed;
+use super::evidence::Docket;
 use super::limits::Quota;
 use super::limits::Rate;
 use super::micro::Micro;
@@ -43,14 +45,20 @@ use crate::proto::request::ControlRequest;
 use crate::proto::request::Revoked;
 use crate::proto::request::Target;
 use crate::proto::request::Verb;
+use crate::proto::score::Change;
 use crate::proto::subject::Subject;
 use crate::proto::time::Timestamp;
 use crate::proto::trust::TrustState;
+use crate::proto::verify::Fault;
 use crate::proto::verify::in_inbox_of;
 use crate::services::authority::Authority;
+use crate::services::authority::AuthorityError;
 
 /// Notices of refusals a second; the rest are counted. Anybody can cause them.
 const NOTICES_PER_SECOND: u32 = 20;
+
+/// How often scores are looked at though nothing happened: a point lapses in an hour.
+const RESCORE_MS: u64 = 60_000;
 
 /// The books, and all that deciding takes.
 pub(super) struct Desk {
@@ -67,6 +75,13 @@ pub(super) struct Desk {
     unnoticed: u64,
     each: Quota,
     revocations: Quota,
+    docket: Docket,
+    reports: Rate,
+    reporters: Quota,
+    /// A score changed since the last publication.
+    rescored: bool,
+    /// When scores are next looked at though nothing happened: they lapse.
+    rescore_at: Timestamp,
     micro: Micro,
     unpublished: bool,
     superseded: bool,
@@ -103,12 +118,51 @@ impl Desk {
             unnoticed: 0,
             each: Quota::new(options.requests_per_key, u32::MAX),
             revocations: Quota::new(options.revocations_per_second, options.revocations_per_day),
+            docket: Docket::new(skew, None),
+            reports: Rate::per_second(options.reports_per_second),
+            reporters: Quota::new(options.reports_per_key, u32::MAX),
+            rescored: false,
+            rescore_at: Timestamp::default(),
             client,
             options,
             micro,
             unpublished: false,
             superseded: false,
         })
+    }
+
+    /// Publishes what the books say, an earlier service's included, and keeps scores from now on.
+    pub(super) async fn open_business(&mut self) -> Result<(), EnrolRefused> {
+        self.publish().await?;
+        let moment = self.client.shared.moment();
+        let (now, _) = moment.map_err(|_| EnrolRefused::Unavailable)?;
+        // What an earlier run counted cannot be told from its copies: only what is newer is heard.
+        let before = self.authority.begin_scoring(now).then_some(now);
+        self.docket = Docket::new(self.client.shared.skew, before);
+        self.rescore_at = now.plus(RESCORE_MS);
+        let mut changed = self.authority.rescore(now);
+        // Books that were taken over do not have the certificate this service began with.
+        let shared = self.client.shared.clone();
+        let own = shared.standing.load().certificate_id;
+        let registered = self.authority.current(&shared.identity.id);
+        let mut renewed = None;
+        if registered.is_none_or(|registered| registered.id() != own) {
+            let identity = &shared.identity;
+            let certified = self
+                .authority
+                .certify_verifier(&identity.id, &identity.key)
+                .map_err(|_| EnrolRefused::KeyTaken)?;
+            renewed = Some(certified);
+            changed = true;
+        }
+        if changed {
+            self.publish().await?;
+        }
+        if let Some((certificate, grant)) = renewed {
+            let adopted = shared.adopt(Some(certificate), Some(grant));
+            adopted.map_err(|_| EnrolRefused::Unavailable)?;
+        }
+        Ok(())
     }
 
     /// Answers an enrolment frame.
@@ -270,8 +324,81 @@ impl Desk {
             (Verb::Revoke, ControlRequest::Revoke(target)) => {
                 self.revoke(asker, &target, trust, now).await
             }
+            (Verb::Approve, ControlRequest::Approve { chain }) => {
+                self.approve(asker, chain, now).await
+            }
+            (Verb::Report, ControlRequest::Report { evidence }) => {
+                self.report(asker, &evidence, trust, now)
+            }
             _ => Err(EnrolRefused::Unsupported),
         }
+    }
+
+    /// Hears evidence. Whoever brings it learns whether any of it was some, and no more.
+    fn report(
+        &mut self,
+        asker: &OpenedRequest,
+        evidence: &[Bytes],
+        trust: &TrustState,
+        now: Timestamp,
+    ) -> Result<ControlAnswer, EnrolRefused> {
+        let mut outcome = Err(EnrolRefused::NotEvidence);
+        for frame in evidence {
+            // Each piece costs up to ten signatures.
+            if !self.reporters.take(&asker.key, now) || !self.reports.take(now) {
+                outcome = outcome.map_err(|_| EnrolRefused::Overloaded);
+                break;
+            }
+            match self.authority.hear(&mut self.docket, frame, trust, now) {
+                Ok((fault, change)) => {
+                    outcome = Ok(());
+                    self.rescored |= change.before != change.after;
+                    self.notice_finding(&fault, &change, now);
+                }
+                // What others said before is nobody's to know.
+                Err(Dismissed::Known | Dismissed::Full) => outcome = Ok(()),
+                Err(_) => {}
+            }
+        }
+        let epoch = self.authority.epoch();
+        outcome.map(|()| ControlAnswer::Done { epoch })
+    }
+
+    fn notice_finding(&self, fault: &Fault, change: &Change, now: Timestamp) {
+        let (agent, what, evidence) = (&fault.culprit, fault.misbehaviour, fault.evidence);
+        let (before, after) = (change.before, change.after);
+        let text = format!("{agent}: {what} by {evidence}: score {before} to {after}");
+        self.notice(now, "finding", text);
+        if change.alarm {
+            self.notice(now, "score-alarm", format!("{agent} is down to {after}"));
+        }
+    }
+
+    /// Approves a chain of the asker's that a receiver would accept.
+    async fn approve(
+        &mut self,
+        asker: &OpenedRequest,
+        chain: Bytes,
+        now: Timestamp,
+    ) -> Result<ControlAnswer, EnrolRefused> {
+        // What was revoked and could not be published yet counts here.
+        if self.unpublished {
+            self.publish().await?;
+        }
+        let chain = Chain::parse(chain).map_err(|_| EnrolRefused::Chain)?;
+        if chain.leaf().holder() != asker.key {
+            return Err(EnrolRefused::NotYours);
+        }
+        let approval = self
+            .authority
+            .approve(&chain)
+            .map_err(|error| match error {
+                AuthorityError::Refused(Rejection::Revoked { .. }) => EnrolRefused::Revoked,
+                _ => EnrolRefused::Chain,
+            })?;
+        let text = format!("{}: chain {} approved", asker.agent, chain.leaf().id());
+        self.notice(now, Verb::Approve.name(), text);
+        Ok(ControlAnswer::Data(approval))
     }
 
     fn next(
@@ -313,6 +440,10 @@ impl Desk {
         let grace = self.options.rotation_grace;
         let followed = self.authority.follow(&claims, possession, grace)?;
         self.cookies.use_up(offer);
+        if verb == Verb::Renew {
+            // It was there, as its proof shows, and nothing was found since it was last.
+            self.authority.credit(&claims.agent, now);
+        }
         self.publish().await?;
         let text = format!(
             "{} under {}: certificate {} until {}",
@@ -398,7 +529,11 @@ impl Desk {
         };
         let due = self.authority.tick().unwrap_or(false);
         let renewed = self.renew_itself(now);
-        if due || renewed.is_some() || self.unpublished {
+        if now >= self.rescore_at {
+            self.rescore_at = now.plus(RESCORE_MS);
+            self.rescored |= self.authority.rescore(now);
+        }
+        if due || renewed.is_some() || self.rescored || self.unpublished {
             if self.publish().await.is_err() {
                 return;
             }
@@ -448,6 +583,7 @@ impl Desk {
         self.unpublished = true;
         let published = self.publication.publish(&mut self.authority).await;
         self.unpublished = published.is_err();
+        self.rescored = false;
         published.map_err(|error| {
             self.failed(&error);
             EnrolRefused::Unavailable

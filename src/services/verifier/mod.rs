@@ -6,6 +6,8 @@
 //! <prefix>.verifier.renew    certificate, or root grant, for another term
 //! <prefix>.verifier.rotate   another key for the same agent
 //! <prefix>.verifier.revoke   a link one signed, or one's own key
+//! <prefix>.verifier.approve  one's own chain, where policy asks for an approval
+//! <prefix>.verifier.report   evidence of what somebody did, which counts against its score
 //! $SRV.PING | INFO | STATS   as NATS knows services
 //! ```
 //!
@@ -44,6 +46,7 @@ use crate::client::control::Control;
 use crate::client::random::random;
 use crate::client::task;
 use crate::error::ConnectError;
+use crate::proto::enrol::EnrolRefused;
 use crate::proto::limits::SERVED_CERTIFICATE_MS;
 use crate::proto::names::VERIFIER_ID;
 use crate::proto::request::Verb;
@@ -84,6 +87,10 @@ pub struct VerifierOptions {
     pub revocations_per_second: u32,
     /// Links that one key can revoke a day.
     pub revocations_per_day: u32,
+    /// Pieces of evidence heard a second, whoever reports them: up to ten signatures each.
+    pub reports_per_second: u32,
+    /// Pieces of evidence of one reporter heard a second.
+    pub reports_per_key: u32,
 }
 
 impl Default for VerifierOptions {
@@ -97,6 +104,8 @@ impl Default for VerifierOptions {
             requests_per_key: 20,
             revocations_per_second: 10,
             revocations_per_day: 1_000,
+            reports_per_second: 50,
+            reports_per_key: 4,
         }
     }
 }
@@ -165,7 +174,7 @@ impl fmt::Debug for VerifierService {
 
 impl VerifierService {
     /// Starts the service with the books, as the identity that [`Authority::verifier`] made.
-    /// Publishes once; when this returns, the service listens.
+    /// Publishes; when this returns, the service listens.
     ///
     /// Must be called within a tokio runtime, which carries its task.
     ///
@@ -198,8 +207,11 @@ impl VerifierService {
         let publication = Box::new(publication);
         let mut desk = Desk::new(authority, publication, client, settings.bounded(), micro)
             .map_err(ConnectError::from)?;
-        let published = desk.publish().await;
-        published.map_err(|_| VerifierError::Publication)?;
+        let opened = desk.open_business().await;
+        opened.map_err(|reason| match reason {
+            EnrolRefused::KeyTaken => VerifierError::Identity,
+            _ => VerifierError::Publication,
+        })?;
         let (commands, mut asked) = mpsc::channel::<Command>(COMMANDS);
         let (stop, mut stopped) = oneshot::channel();
         let task = task::spawn(async move {
