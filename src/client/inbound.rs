@@ -204,6 +204,7 @@ impl Shared {
         delivery: &Delivery,
         expect: &Expect<'_>,
     ) {
+        self.note_bus();
         count(&self.tally.received);
         match decided {
             Ok(envelope) => {

@@ -20,6 +20,8 @@ mod client_shared_replay;
 mod handshake;
 mod layering;
 mod nats_permissions;
+mod nats_served;
+mod nats_server;
 mod served_mesh;
 mod support;
 mod verifier_enrol;

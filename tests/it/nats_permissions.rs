@@ -25,11 +25,9 @@ use trustmesh::services::permissions::bucket;
 use trustmesh::services::permissions::derive;
 
 use crate::support::PATIENCE;
+use crate::support::nats::HASH;
 use crate::support::nats::NatsServer;
-
-/// The password of everybody here, and its bcrypt hash.
-const PASSWORD: &str = "3EqErmB4wKClkTNvDcFQgUdpwLl0FFNQj5bRjWpms7o";
-const HASH: &str = "$2b$04$TRJn3TuwEuchpb3g2j6GSuowyLKkO1JLAUOcbSzgBFTgAcq/dZHHe";
+use crate::support::nats::PASSWORD;
 
 /// A server with the permissions of a mesh: `asker` asks and publishes, `worker` serves as one of
 /// a group, `auditor` reads audits, `verifier` keeps the trust state.
@@ -74,6 +72,7 @@ impl Guarded {
             id: authority.mesh(),
             prefix: "trustmesh".to_owned(),
             identities: BTreeSet::new(),
+            newcomers: None,
         };
         let plan = derive(&mesh, members.collect()).unwrap();
         let store = tempfile::tempdir().unwrap();
