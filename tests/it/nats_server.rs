@@ -316,10 +316,9 @@ async fn an_old_server_is_refused_or_said_in_the_audit() {
     assert_eq!(version, "2.9.25");
 
     let mut mesh = Authority::dev("test").unwrap();
-    let agent = || ClientOptions::new(mesh.agent("alice", ["pub:a"]).unwrap());
-    let mut agent = agent;
-    assert!(agent().connect(old.url()).await.is_err());
-    let lenient = agent().caution(Caution::DangerLenient);
+    let mut agent = |id| ClientOptions::new(mesh.agent(id, ["pub:a"]).unwrap());
+    assert!(agent("strict").connect(old.url()).await.is_err());
+    let lenient = agent("lenient").caution(Caution::DangerLenient);
     let client = lenient.connect(old.url()).await.unwrap();
     assert!(notice(&mut client.audit()).await.contains("2.9.25"));
 }
