@@ -19,6 +19,7 @@ mod client_sessions;
 mod client_shared_replay;
 mod handshake;
 mod layering;
+mod nats_logins;
 mod nats_permissions;
 mod nats_served;
 mod nats_server;

@@ -206,7 +206,8 @@ async fn a_server_with_the_certificate_of_another_issuer_is_refused() {
     let server = tls_server(&ca, &["127.0.0.1"]).await;
     let right = NatsBus::connect(server.url(), Trusting::new(&ca).options()).await;
     settle(&right.unwrap()).await;
-    refused(server.url(), Trusting::new(&other).options()).await;
+    let error = refused(server.url(), Trusting::new(&other).options()).await;
+    assert!(format!("{error:?}").contains("InvalidCertificate"), "{error:?}");
 }
 
 /// NA-4: the certificate has to be for the host that was dialled, whatever the server says its
@@ -216,13 +217,17 @@ async fn a_server_with_the_certificate_of_another_host_is_refused() {
     let ca = Ca::new();
     let server = tls_server(&ca, &["elsewhere.test"]).await;
     let trusting = Trusting::new(&ca);
-    refused(server.url(), trusting.options()).await;
+    let wrong_name = |error: ConnectError| {
+        let error = format!("{error:?}");
+        assert!(error.contains("NotValidForName"), "{error}");
+    };
+    wrong_name(refused(server.url(), trusting.options()).await);
     let renamed = rewriting(&server, |info| {
         info["host"] = "elsewhere.test".into();
         info["connect_urls"] = json!(["elsewhere.test:4222"]);
     });
     let url = format!("nats://127.0.0.1:{}", renamed.await);
-    refused(url, trusting.options()).await;
+    wrong_name(refused(url, trusting.options()).await);
 }
 
 /// NA-4: named otherwise in plain text, the server that has the certificate is still the one.
