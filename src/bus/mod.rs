@@ -140,6 +140,12 @@ pub trait Bus: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// How often there was a new [`warning`](Self::warning) since the bus was made, as after a
+    /// reconnect to another server.
+    fn warnings(&self) -> u64 {
+        0
+    }
+
     /// Drops the current connection to the server and makes a new one.
     ///
     /// # Errors

@@ -49,8 +49,10 @@ impl NatsBus {
     /// password may stand in the addresses, percent-encoded, or a token alone: then every address
     /// has the same, and they win over those of `options`. Neither errors nor `Debug` show them.
     ///
-    /// TLS is used when an address begins with `tls://`, when `options` require it, or when the
-    /// server says so. Only the first two hold against somebody who speaks in the server's place.
+    /// TLS is used when an address begins with `tls://`, when `options` require it or name an
+    /// issuer's or a client's certificate file, or when the server says so. All but the last hold
+    /// against somebody who speaks in the server's place. A whole `tls_client_config` cannot be
+    /// seen in `options`: require TLS beside it.
     ///
     /// # Errors
     ///
@@ -81,8 +83,9 @@ impl NatsBus {
 
     /// [`connect`](Self::connect), with another [`Caution`].
     ///
-    /// It is applied whenever this bus dials. When `async_nats` reconnects by itself, the version
-    /// of the server it finds is only a [warning](Bus::warning).
+    /// It is applied whenever this bus dials, and to the server that `async_nats` finds when it
+    /// reconnects by itself: strictly, a server that is too old is left as soon as the bus is used,
+    /// nothing that it delivers comes out, and the addresses are dialled until another answers.
     ///
     /// # Errors
     ///
@@ -144,7 +147,7 @@ impl Bus for NatsBus {
             let wish = Wish { subject, queue };
             let (link, mut subscription) = self.shared.want(wish.clone())?;
             // A lost link needs no asking here: whoever replaces it serves every open wish.
-            if link.phase == Phase::Live {
+            if link.phase == Phase::Live && self.shared.holds(&link) {
                 match wish.subscribe(&link.client).await {
                     Ok(inner) => subscription.begin(link, inner),
                     Err(err) if err.kind() == SubscribeErrorKind::Other => self.shared.lost(&link),
@@ -222,6 +225,10 @@ impl Bus for NatsBus {
 
     fn redials(&self) -> u64 {
         self.shared.redials()
+    }
+
+    fn warnings(&self) -> u64 {
+        self.shared.warnings()
     }
 
     fn warning(&self) -> Option<String> {

@@ -22,6 +22,7 @@ use crate::proto::enrol::EnrolRefused;
 use crate::proto::enrol::Enrollee;
 use crate::proto::envelope::inbox_prefix;
 use crate::proto::identity::AgentId;
+use crate::proto::identity::KeyBytes;
 use crate::proto::identity::SigningKey;
 use crate::proto::join::JoinToken;
 use crate::proto::names::PREFIX;
@@ -40,6 +41,12 @@ const AGAIN: Duration = Duration::from_millis(750);
 /// Proofs sent in answer to one hello. Offers are unsigned, so anybody can send some; the true one
 /// must still be answered.
 const PROOFS_MAX: usize = 8;
+
+/// Where the NATS connection of a newcomer with this key has to ask for answers
+/// (`custom_inbox_prefix`) at a server that lets newcomers do nothing but join.
+pub fn newcomer_inbox(key: &KeyBytes) -> String {
+    format!("{}.en", inbox_prefix(key))
+}
 
 /// How an agent joins: under which id, and where the service listens.
 ///
@@ -225,7 +232,7 @@ impl Enrolment {
         let failed = |error: &dyn std::fmt::Display| EnrolError::Bus(error.to_string());
         let token: [u8; 12] = random().map_err(|error| EnrolError::Token(error.into()))?;
         let token = data_encoding::HEXLOWER.encode(&token);
-        let inbox = format!("{}.en.{token}", inbox_prefix(&key.public().bytes()));
+        let inbox = format!("{}.{token}", newcomer_inbox(&key.public().bytes()));
         let raw = bus.subscribe(Subject::from(inbox.clone()), None).await;
         let mut raw = raw.map_err(|error| failed(&error))?;
         let subject = enrol_subject(&self.prefix);

@@ -207,6 +207,7 @@ impl Shared {
         delivery: &Delivery,
         expect: &Expect<'_>,
     ) {
+        self.note_bus();
         count(&self.tally.received);
         match decided {
             Ok(envelope) => {

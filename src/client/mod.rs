@@ -761,7 +761,7 @@ impl Client {
                 return Err(PublishError::with_source(PublishErrorKind::Send, source));
             }
         }
-        self.shared.note_redials();
+        self.shared.note_bus();
         self.shared.outbox.send(sealed.post).await
     }
 

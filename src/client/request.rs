@@ -92,7 +92,7 @@ impl Client {
         let sealed = self.seal(&letter)?;
         // The slot is open before the request leaves, so no answer can be too early.
         let mut open = shared.slots.open(&reply, sealed.pending(letter.audience));
-        shared.note_redials();
+        shared.note_bus();
         shared.outbox.send(sealed.post).await?;
         match await_outcome(&mut open, deadline).await {
             Ok(Some(Outcome::Answer(message))) => Ok(*message),

@@ -86,6 +86,7 @@ pub(crate) struct Shared {
     pub(crate) services: Services,
     pub(crate) request_timeout: Option<Duration>,
     redials_seen: AtomicU64,
+    warnings_seen: AtomicU64,
     tokens: AtomicU64,
 }
 
@@ -199,6 +200,7 @@ impl Shared {
             refusals: Refusals::start(weak.clone()),
             reporter: Reporter::start(weak.clone()),
             redials_seen: AtomicU64::new(bus.redials()),
+            warnings_seen: AtomicU64::new(bus.warnings()),
             outbox: Outbox::start(bus.clone(), identity.key.clone()),
             tokens: AtomicU64::new(0),
             bus,
@@ -256,8 +258,13 @@ impl Shared {
         }
     }
 
-    /// Says in the audit that a dead connection was replaced.
-    pub(crate) fn note_redials(&self) {
+    /// Says in the audit that a dead connection was replaced, and what is new about the server.
+    pub(crate) fn note_bus(&self) {
+        let warnings = self.bus.warnings();
+        if self.warnings_seen.swap(warnings, Relaxed) != warnings {
+            let Ok(now) = self.clock.now() else { return };
+            note_server(&self.audit, &*self.bus, now);
+        }
         let redials = self.bus.redials();
         if self.redials_seen.swap(redials, Relaxed) != redials {
             let Ok(now) = self.clock.now() else { return };

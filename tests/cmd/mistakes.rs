@@ -143,7 +143,7 @@ fn pretend_to_be_old(mut stream: TcpStream) {
                 subscriptions.insert(subject.clone(), id.clone());
                 Ok(())
             }
-            [word, subject, reply, _] if word == "PUB" && subject == "$JS.API.INFO" => {
+            [word, subject, reply, _] if word == "PUB" && subject.starts_with("$JS.API.") => {
                 let id = &subscriptions[reply];
                 write!(stream, "MSG {reply} {id} 12\r\n{{\"error\":{{}}}}\r\n")
             }

@@ -192,6 +192,8 @@ fn no_flag_takes_a_secret() {
         flags.extend(words.filter(|w| w.starts_with("--")).map(str::to_owned));
     }
     assert!(flags.len() > 30, "{flags:?}");
+    // A switch, without a value: which kind of login, never the login.
+    assert!(flags.remove("--nkeys"));
     for word in [
         "pass", "secret", "seed", "token", "cred", "user", "auth", "nkey",
     ] {

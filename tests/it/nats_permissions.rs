@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -25,11 +24,12 @@ use trustmesh::services::permissions::bucket;
 use trustmesh::services::permissions::derive;
 
 use crate::support::PATIENCE;
+use crate::support::arrived;
+use crate::support::nats::HASH;
 use crate::support::nats::NatsServer;
-
-/// The password of everybody here, and its bcrypt hash.
-const PASSWORD: &str = "3EqErmB4wKClkTNvDcFQgUdpwLl0FFNQj5bRjWpms7o";
-const HASH: &str = "$2b$04$TRJn3TuwEuchpb3g2j6GSuowyLKkO1JLAUOcbSzgBFTgAcq/dZHHe";
+use crate::support::nats::PASSWORD;
+use crate::support::next;
+use crate::support::text;
 
 /// A server with the permissions of a mesh: `asker` asks and publishes, `worker` serves as one of
 /// a group, `auditor` reads audits, `verifier` keeps the trust state.
@@ -74,6 +74,7 @@ impl Guarded {
             id: authority.mesh(),
             prefix: "trustmesh".to_owned(),
             identities: BTreeSet::new(),
+            newcomers: None,
         };
         let plan = derive(&mesh, members.collect()).unwrap();
         let store = tempfile::tempdir().unwrap();
@@ -131,15 +132,12 @@ impl Guarded {
         round_trip(&receiver, &self.inbox(to)).await;
         sender.publish(Outgoing::new(subject, "x")).await.unwrap();
         round_trip(&sender, &self.inbox(from)).await;
-        // From the receiver's own hand, over the same server: what was let through came before.
+        // Over the same server, which delivers in order: what was let through came before.
         let control = self.bare(VERIFIER).await;
         let end = format!("{}.open", self.inbox(to));
         control.publish(Outgoing::new(end, "end")).await.unwrap();
-        let end = tokio::time::timeout(PATIENCE, open.next()).await;
-        assert!(end.expect("the open way is open").is_some());
-        tokio::time::timeout(Duration::from_millis(50), heard.next())
-            .await
-            .is_ok_and(|heard| heard.is_some())
+        assert_eq!(text(next(&mut open).await), "end");
+        !arrived(&mut heard).is_empty()
     }
 }
 
@@ -208,6 +206,22 @@ async fn no_step_over_a_permission_gets_through() {
     let any = format!("{worker}.mux.x");
     // Who publishes where, who listens to what, in which group; and whether it gets through.
     for (from, subject, to, pattern, queue, open) in [
+        (
+            "asker",
+            "trustmesh.agent.worker.renew",
+            "worker",
+            "trustmesh.agent.worker.renew",
+            None,
+            true,
+        ),
+        (
+            "asker",
+            "trustmesh.agent.worker.renew",
+            "auditor",
+            "trustmesh.agent.worker.renew",
+            None,
+            false,
+        ),
         ("asker", "news.a", "worker", "news.*", None, true),
         ("asker", "tools.a.b", "worker", "tools.>", None, true),
         ("asker", "news.a.b", "worker", ">", None, false),
@@ -334,27 +348,32 @@ async fn only_the_granted_queue_group_may_be_joined() {
     }
 }
 
-/// The trust state's bucket is read by everybody, written by the verifier, and purged by nobody.
+/// The trust state's bucket is read by everybody, written and swept by the verifier alone, and
+/// changed or deleted by nobody; the shared replay memory is for those who receive.
 #[tokio::test]
 async fn the_bucket_of_the_trust_state_is_locked() {
     let guarded = Guarded::start().await;
     let bucket = guarded.bucket();
     let key = format!("$KV.{bucket}.head");
+    let mesh = guarded.authority.mesh();
     let api = |what: &str| format!("$JS.API.STREAM.{what}.KV_{bucket}");
+    let replay = |what: &str| format!("$JS.API.STREAM.{what}.KV_TRUSTMESH_REPLAY_{mesh}");
     for (user, subject, open) in [
         ("asker", key.clone(), false),
         (VERIFIER, key, true),
         ("asker", api("INFO"), true),
         ("asker", api("MSG.GET"), true),
-        (
-            "asker",
-            format!("$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.head"),
-            true,
-        ),
         ("asker", api("CREATE"), false),
         (VERIFIER, api("CREATE"), true),
         ("asker", api("PURGE"), false),
-        (VERIFIER, api("PURGE"), false),
+        (VERIFIER, api("PURGE"), true),
+        (VERIFIER, api("UPDATE"), false),
+        ("worker", replay("CREATE"), true),
+        ("worker", replay("PURGE"), false),
+        ("worker", replay("DELETE"), false),
+        ("worker", format!("$KV.TRUSTMESH_REPLAY_{mesh}.x"), true),
+        ("asker", format!("$KV.TRUSTMESH_REPLAY_{mesh}.x"), false),
+        ("asker", replay("CREATE"), false),
         (VERIFIER, api("DELETE"), false),
         ("asker", "$JS.API.STREAM.LIST".to_owned(), false),
         ("asker", "$JS.API.STREAM.INFO.OTHER".to_owned(), false),
@@ -435,11 +454,19 @@ impl Guarded {
         });
         let bus = NatsBus::connect(self.server.url(), options).await.unwrap();
         act(&bus).await;
-        round_trip(&bus, &self.inbox(user)).await;
-        // Errors arrive in order, and are told by a task of their own.
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        let said = std::iter::from_fn(|| heard.try_recv().ok());
-        said.filter(|event| event.to_lowercase().contains("violation"))
-            .collect()
+        // Complaints arrive in order, and about this one there is always one.
+        let last = Outgoing::new("forbidden.to.everybody", Bytes::new());
+        bus.publish(last).await.unwrap();
+        let mut complaints = Vec::new();
+        loop {
+            let said = tokio::time::timeout(PATIENCE, heard.recv()).await;
+            let said = said.expect("the server complains in the end").unwrap();
+            if said.contains("forbidden.to.everybody") {
+                return complaints;
+            }
+            if said.to_lowercase().contains("violation") {
+                complaints.push(said);
+            }
+        }
     }
 }

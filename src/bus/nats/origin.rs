@@ -80,6 +80,10 @@ impl Origin {
         let wrong = |why| ConnectError::with_source(ConnectErrorKind::ServerParse, why);
         let login = Login::shared_by(&addrs).map_err(wrong)?;
         let addrs: Option<Vec<_>> = addrs.into_iter().map(bare).collect();
+        let options = match names_certificates(&options) {
+            true => options.require_tls(true),
+            false => options,
+        };
         let options = match login {
             None => options,
             Some(Login::Token(token)) => options.token(token),
@@ -93,6 +97,11 @@ impl Origin {
             },
             caution,
         })
+    }
+
+    /// How far a server's word is taken.
+    pub(super) fn caution(&self) -> Caution {
+        self.caution
     }
 
     /// Makes a connection.
@@ -113,6 +122,17 @@ impl Origin {
             }
         }
     }
+}
+
+/// Whether options name a certificate, of an issuer or their own: who does means TLS, also when a
+/// server, or somebody in its place, says that it has none.
+///
+/// What options hold shows in how they print and nowhere else. Should that change, TLS is required
+/// of everybody, and tests fail.
+fn names_certificates(options: &ConnectOptions) -> bool {
+    let shown = format!("{options:?}");
+    let none = [r#""certificates": []"#, r#""client_cert": None"#];
+    none.iter().any(|none| !shown.contains(none))
 }
 
 /// What is wrong with the version of the server a client is connected to, if anything.
@@ -247,6 +267,28 @@ mod tests {
             assert!(!addr.as_url_str().contains("me"), "{}", addr.as_url_str());
         }
         assert_eq!(format!("{origin:?}"), r#"["one:1", "two:2"]"#);
+    }
+
+    /// NA-4: who names certificates gets TLS or nothing.
+    #[test]
+    fn certificates_require_tls_and_nothing_else_does() {
+        let required = |options: ConnectOptions| {
+            let addrs = vec!["one".parse().unwrap()];
+            let origin = Origin::new(addrs, options, Caution::Strict).unwrap();
+            format!("{:?}", origin.options).contains(r#""tls_required": true"#)
+        };
+        assert!(!required(ConnectOptions::new()));
+        let named = ConnectOptions::new().name(r#""certificates": [], "client_cert": None"#);
+        assert!(required(
+            named.clone().add_root_certificates("ca.pem".into())
+        ));
+        assert!(required(
+            named
+                .clone()
+                .add_client_certificate("cert.pem".into(), "key.pem".into())
+        ));
+        assert!(!required(named));
+        assert!(required(ConnectOptions::new().require_tls(true)));
     }
 
     /// OB-3: what is wrong is said without repeating a secret.

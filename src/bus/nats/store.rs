@@ -191,7 +191,10 @@ impl NatsStore {
         let unreachable = |how: String| StoreError::Unreachable(printable(&how));
         let link = self.shared.link();
         // async_nats would keep the request and send it when nobody waits for it any more.
-        if link.phase != Phase::Live || link.client.connection_state() != State::Connected {
+        if link.phase != Phase::Live
+            || link.client.connection_state() != State::Connected
+            || !self.shared.holds(&link)
+        {
             return Err(unreachable("not connected".to_owned()));
         }
         let request = request.timeout(None);

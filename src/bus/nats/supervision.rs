@@ -8,11 +8,15 @@
 //!
 //! Whoever notices a death (a stream that ends, a command that cannot be sent) says so; the first
 //! to say it starts the one task that dials again.
+//!
+//! `async_nats` also reconnects by itself, perhaps to a server that would not have been dialled
+//! twice. So every use of a link looks at the server first: strictly, one that is too old is left
+//! like a dead connection, and nothing that it delivers comes out.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -23,7 +27,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::origin::Caution;
 use super::origin::Origin;
+use super::origin::old_server;
 use crate::bus::{
     BusFuture, Closed, Delivery, RawSubscriber, State, Statistics, Subject, SubscribeError,
     SubscribeErrorKind, UnsubscribeError,
@@ -39,13 +45,61 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 /// A connection that lived this long is replaced without a pause.
 const LIVED: Duration = Duration::from_secs(1);
 
+/// How long after a reconnect every use looks at the server, and how long after a look none does
+/// without a reconnect: `async_nats` counts a connection just before it tells whose it is.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// What all clones of a bus and its subscriptions hold together.
 pub(super) struct Shared {
     origin: Arc<Origin>,
     link: watch::Sender<Link>,
     wanted: Mutex<Wanted>,
     redials: AtomicU64,
+    looks: Looks,
     runtime: Handle,
+}
+
+/// When the server was last looked at. Times are milliseconds from `began`.
+struct Looks {
+    began: Instant,
+    /// The connections made when last looked.
+    connects: AtomicU64,
+    /// Until when every use looks.
+    unsettled: AtomicU64,
+    /// When the last look was.
+    last: AtomicU64,
+    /// Of the connections made, the last whose server was warned of.
+    warned_at: AtomicU64,
+    warnings: AtomicU64,
+}
+
+impl Looks {
+    fn new(connects: u64) -> Self {
+        Self {
+            began: Instant::now(),
+            connects: connects.into(),
+            unsettled: 0.into(),
+            last: 0.into(),
+            warned_at: connects.into(),
+            warnings: 0.into(),
+        }
+    }
+
+    /// Whether whoever uses a connection, the `connects`th, has to look at its server.
+    fn is_due(&self, connects: u64) -> bool {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let (now, look) = (millis(self.began.elapsed()), millis(LOOK));
+        if self.connects.swap(connects, Ordering::Relaxed) != connects {
+            let until = now.saturating_add(look);
+            self.unsettled.store(until, Ordering::Relaxed);
+        }
+        let unsettled = now <= self.unsettled.load(Ordering::Relaxed);
+        let stale = now.saturating_sub(self.last.load(Ordering::Relaxed)) >= look;
+        if unsettled || stale {
+            self.last.store(now, Ordering::Relaxed);
+        }
+        unsettled || stale
+    }
 }
 
 /// One `async_nats` connection, the `generation`th of its bus.
@@ -55,6 +109,8 @@ pub(super) struct Link {
     generation: u64,
     pub(super) phase: Phase,
     since: Instant,
+    /// Its server may not be used, nor what that delivered.
+    left: Arc<AtomicBool>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -113,6 +169,7 @@ impl Link {
             generation,
             phase: Phase::Live,
             since: Instant::now(),
+            left: Arc::default(),
         }
     }
 }
@@ -120,8 +177,10 @@ impl Link {
 impl Shared {
     /// Must be called within the tokio runtime that shall carry re-dials.
     pub(super) fn new(origin: Arc<Origin>, client: Client) -> Self {
+        let looks = Looks::new(connects(&client));
         Self {
             origin,
+            looks,
             link: watch::Sender::new(Link::new(client, 0)),
             wanted: Mutex::default(),
             redials: AtomicU64::new(0),
@@ -138,6 +197,11 @@ impl Shared {
         self.redials.load(Ordering::Relaxed)
     }
 
+    /// How often a server was met that there is a warning about, but for the first.
+    pub(super) fn warnings(&self) -> u64 {
+        self.looks.warnings.load(Ordering::Relaxed)
+    }
+
     pub(super) fn link(&self) -> Link {
         self.link.borrow().clone()
     }
@@ -147,17 +211,56 @@ impl Shared {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The current link, once its task runs.
-    pub(super) async fn live(&self) -> Result<Link, Closed> {
-        let mut link = self.link();
-        if link.phase == Phase::Lost {
-            let mut links = self.link.subscribe();
-            let settled = links.wait_for(|link| link.phase != Phase::Lost).await;
-            link = settled.map_err(|_| Closed)?.clone();
+    /// The current link, once its task runs and its server may be used.
+    pub(super) async fn live(self: &Arc<Self>) -> Result<Link, Closed> {
+        loop {
+            let mut link = self.link();
+            if link.phase == Phase::Lost {
+                let mut links = self.link.subscribe();
+                let settled = links.wait_for(|link| link.phase != Phase::Lost).await;
+                link = settled.map_err(|_| Closed)?.clone();
+            }
+            match link.phase {
+                Phase::Closed => return Err(Closed),
+                Phase::Live | Phase::Lost if self.holds(&link) => return Ok(link),
+                Phase::Live | Phase::Lost => {}
+            }
         }
-        match link.phase {
-            Phase::Closed => Err(Closed),
-            Phase::Live | Phase::Lost => Ok(link),
+    }
+
+    /// Whether the server of a link may be used. If not, the link is left.
+    pub(super) fn holds(self: &Arc<Self>, link: &Link) -> bool {
+        if link.left.load(Ordering::Relaxed) {
+            return false;
+        }
+        let connects = connects(&link.client);
+        let is_current = self.link.borrow().generation == link.generation;
+        if !is_current || !self.looks.is_due(connects) {
+            return true;
+        }
+        let Some(old) = old_server(&link.client) else {
+            return true;
+        };
+        match self.origin.caution() {
+            Caution::DangerLenient => {
+                if self.looks.warned_at.swap(connects, Ordering::Relaxed) != connects {
+                    tracing::warn!(%old, "an old server is used");
+                    self.looks.warnings.fetch_add(1, Ordering::Relaxed);
+                }
+                true
+            }
+            Caution::Strict => {
+                link.left.store(true, Ordering::Relaxed);
+                if self.lose(link, Phase::Lost) {
+                    tracing::warn!(%old, "the server is left, dialling again");
+                    let left = link.client.clone();
+                    self.runtime.spawn(async move {
+                        // Whether or not it is told goodbye, it is left.
+                        let _ = left.drain().await;
+                    });
+                }
+                false
+            }
         }
     }
 
@@ -205,6 +308,13 @@ impl Shared {
         // it never connected. One that was connected to the end was killed.
         let killed = link.client.connection_state() == State::Connected;
         let phase = if killed { Phase::Lost } else { Phase::Closed };
+        if self.lose(link, phase) && phase == Phase::Lost {
+            tracing::warn!("a malformed message ended the NATS connection, dialling again");
+        }
+    }
+
+    /// Gives a link up. False when somebody did before.
+    fn lose(self: &Arc<Self>, link: &Link, phase: Phase) -> bool {
         let news = self.link.send_if_modified(|current| {
             let news = current.generation == link.generation && current.phase == Phase::Live;
             if news {
@@ -214,7 +324,6 @@ impl Shared {
         });
         match phase {
             Phase::Lost if news => {
-                tracing::warn!("a malformed message ended the NATS connection, dialling again");
                 let redial = Redial {
                     shared: Arc::downgrade(self),
                     settled: false,
@@ -224,6 +333,7 @@ impl Shared {
             Phase::Closed if news => self.wanted().open.clear(),
             _ => {}
         }
+        news
     }
 
     /// Ends the bus: no later link, and streams end with what they have.
@@ -249,6 +359,8 @@ impl Shared {
                         let expected = current.phase == Phase::Lost;
                         if expected {
                             *current = link.clone();
+                            let connects = connects(&link.client);
+                            self.looks.warned_at.store(connects, Ordering::Relaxed);
                             self.redials.fetch_add(1, Ordering::Relaxed);
                         }
                         expected
@@ -314,6 +426,11 @@ impl Drop for Redial {
     }
 }
 
+/// How many connections were made.
+fn connects(client: &Client) -> u64 {
+    client.statistics().connects.load(Ordering::Relaxed)
+}
+
 /// Lets the counters of a new connection go on where the old one's ended.
 fn carry(old: &Statistics, new: &Statistics) {
     let counters = [
@@ -366,9 +483,13 @@ impl Stream for Subscription {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
         loop {
-            if let Some((_, part)) = self.parts.front_mut()
+            if let Some((link, part)) = self.parts.front_mut()
                 && let Some(message) = ready!(Pin::new(part).poll_next(cx))
             {
+                let link = link.clone();
+                if !self.shared.holds(&link) {
+                    continue;
+                }
                 return Poll::Ready(Some(message.into()));
             }
             // Ended because asked to, or because its connection died. In the first case the

@@ -1,5 +1,6 @@
 //! What the tests share: servers to talk to, and ways to wait without sleeping.
 
+pub mod certificates;
 pub mod mesh;
 pub mod nats;
 pub mod plane;

@@ -34,6 +34,10 @@ const IMAGE: &str = "trustmesh-test/nats";
 /// Its tag, and the server's version. Also in `scripts/test`.
 const VERSION: &str = "2.12.8";
 
+/// A password for users of test servers, and its bcrypt hash.
+pub const PASSWORD: &str = "3EqErmB4wKClkTNvDcFQgUdpwLl0FFNQj5bRjWpms7o";
+pub const HASH: &str = "$2b$04$TRJn3TuwEuchpb3g2j6GSuowyLKkO1JLAUOcbSzgBFTgAcq/dZHHe";
+
 /// How long a server may take to answer: far more than it needs on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -75,8 +79,12 @@ pub struct NatsServer {
     source: &'static Source,
     port: u16,
     config: String,
+    extra: Vec<File>,
     running: Option<Running>,
 }
+
+/// A file beside the configuration: its name, by which the configuration names it, and its text.
+pub type File = (&'static str, String);
 
 impl NatsServer {
     /// Starts a server with the default configuration.
@@ -95,19 +103,25 @@ impl NatsServer {
 
     /// Starts a server whose configuration file holds `config`.
     pub async fn start_with(config: &str) -> Self {
+        Self::start_with_files(config, Vec::new()).await
+    }
+
+    /// Starts a server whose configuration names these files.
+    pub async fn start_with_files(config: &str, extra: Vec<File>) -> Self {
         let config = config.to_owned();
         let source = SOURCE.as_ref().unwrap_or_else(|| panic!("{INSTRUCTIONS}"));
         let start = KEEPER.spawn(async move {
             // Another program may take the free port before the server does.
             for _ in 0..5 {
                 let port = free_port();
-                if let Some(running) = Running::start(source, port, &config).await {
+                if let Some(running) = Running::start(source, port, &config, &extra).await {
                     let running = Some(running);
                     return Self {
                         _files: None,
                         source,
                         port,
                         config,
+                        extra,
                         running,
                     };
                 }
@@ -139,7 +153,9 @@ impl NatsServer {
     pub async fn restart(&mut self) {
         self.kill().await;
         let (source, port, config) = (self.source, self.port, self.config.clone());
-        let start = KEEPER.spawn(async move { Running::start(source, port, &config).await });
+        let extra = self.extra.clone();
+        let start =
+            KEEPER.spawn(async move { Running::start(source, port, &config, &extra).await });
         self.running = start.await.expect("the server starts");
         assert!(
             self.running.is_some(),
@@ -168,10 +184,10 @@ enum Running {
 
 impl Running {
     /// Starts a server and waits until it answers. None when it cannot have the port.
-    async fn start(source: &Source, port: u16, config: &str) -> Option<Self> {
+    async fn start(source: &Source, port: u16, config: &str, extra: &[File]) -> Option<Self> {
         let mut running = match source {
-            Source::Docker => Self::container(port, config).await?,
-            Source::Binary(binary) => Self::process(binary, port, config),
+            Source::Docker => Self::container(port, config, extra).await?,
+            Source::Binary(binary) => Self::process(binary, port, config, extra),
         };
         let deadline = Instant::now() + PATIENCE;
         while !answers(port).await {
@@ -186,11 +202,11 @@ impl Running {
         Some(running)
     }
 
-    async fn container(port: u16, config: &str) -> Option<Self> {
+    async fn container(port: u16, config: &str, extra: &[File]) -> Option<Self> {
         // By this label scripts/test sees that no container stays behind.
         let run = env::var("TRUSTMESH_TEST_RUN");
         let run = run.unwrap_or_else(|_| std::process::id().to_string());
-        let request: ContainerRequest<Nats> = Nats::default()
+        let mut request: ContainerRequest<Nats> = Nats::default()
             .with_name(IMAGE)
             .with_tag(VERSION)
             .with_copy_to("/nats.conf", config.as_bytes().to_vec())
@@ -205,6 +221,9 @@ impl Running {
                     binding.host_ip = Some("127.0.0.1".to_owned());
                 }
             });
+        for (name, text) in extra {
+            request = request.with_copy_to(format!("/{name}"), text.as_bytes().to_vec());
+        }
         match request.start().await {
             Ok(container) => {
                 let watchdog = Watchdog::over("docker rm --force --volumes", container.id());
@@ -215,11 +234,16 @@ impl Running {
         }
     }
 
-    fn process(binary: &Path, port: u16, config: &str) -> Self {
+    fn process(binary: &Path, port: u16, config: &str, extra: &[File]) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the configuration");
         let file = folder.path().join("nats.conf");
         std::fs::write(&file, config).expect("the configuration is written");
+        for (name, text) in extra {
+            std::fs::write(folder.path().join(name), text).expect("the file is written");
+        }
+        let binary = binary.canonicalize().expect("the binary is there");
         let mut command = Command::new(binary);
+        command.current_dir(folder.path());
         command
             .args(["-a", "127.0.0.1", "-p", &port.to_string(), "-c"])
             .arg(&file);

@@ -12,11 +12,14 @@ use trustmesh::bus::Outgoing;
 use trustmesh::bus::nats::NatsBus;
 use trustmesh::bus::nats::SERVER_FLOOR;
 use trustmesh::keyfile;
+use trustmesh::proto::envelope::inbox_prefix;
 use trustmesh::proto::limits::RESERVE;
+use trustmesh::proto::names::INBOX;
 use trustmesh::proto::time::ClockSkew;
 use trustmesh::proto::time::Timestamp;
 use trustmesh::proto::trust::Purpose;
 use trustmesh::proto::trust::TrustState;
+use trustmesh::services::permissions::bucket;
 
 use super::OK;
 use super::Outcome;
@@ -41,6 +44,8 @@ use crate::text;
 const SERVER_RECOMMENDED: (u32, u32) = (2, 12);
 /// When the end of something is worth a word.
 const SOON: Duration = Duration::from_secs(3 * 24 * 3_600);
+/// JetStream's code for a stream that does not exist.
+const NO_STREAM: u64 = 10_059;
 /// How long JetStream may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
@@ -314,7 +319,7 @@ async fn check_server(bus: &NatsBus, setting: &Setting) -> Vec<Finding> {
         let hint = format!("an envelope reserves {RESERVE} of them: raise max_payload");
         findings.push(Finding::warn("nats", text, hint));
     }
-    findings.push(check_jetstream(bus).await);
+    findings.push(check_jetstream(bus, setting).await);
     findings
 }
 
@@ -324,35 +329,61 @@ fn version(text: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-async fn check_jetstream(bus: &NatsBus) -> Finding {
+/// Asks for the bucket of the trust state, which every agent may, below an inbox that it may listen
+/// to: without JetStream nobody answers, and what the server does not let through has no answer.
+async fn check_jetstream(bus: &NatsBus, setting: &Setting) -> Finding {
     let asked = async {
         let mut id = [0; 16];
         getrandom::fill(&mut id).ok()?;
-        let inbox = format!("_INBOX.{}", data_encoding::HEXLOWER.encode(&id));
+        let id = data_encoding::HEXLOWER.encode(&id);
+        let key = setting.identity().ok().map(|identity| identity.key());
+        let inbox = key.map_or_else(|| INBOX.to_owned(), |key| inbox_prefix(&key));
+        let inbox = format!("{inbox}.{id}");
         let mut answers = bus.subscribe(inbox.clone().into(), None).await.ok()?;
-        let question = Outgoing::new("$JS.API.INFO", Bytes::new()).with_reply(inbox);
+        let about = match setting.trust() {
+            Ok(trust) => format!("STREAM.INFO.KV_{}", bucket(trust.mesh())),
+            Err(_) => "INFO".to_owned(),
+        };
+        let question = Outgoing::new(format!("$JS.API.{about}"), Bytes::new()).with_reply(inbox);
         bus.publish(question).await.ok()?;
         answers.next().await
     };
-    let answer = tokio::time::timeout(ANSWER_WITHIN, asked)
-        .await
-        .ok()
-        .flatten();
-    let there = answer.is_some_and(|answer| {
-        answer.status.is_none()
-            && serde_json::from_slice::<serde_json::Value>(&answer.payload)
-                .is_ok_and(|info| info.get("error").is_none())
-    });
-    if there {
-        Finding::pass("jetstream", "enabled")
-    } else {
-        Finding::pass("jetstream", "not enabled; a static mesh needs none")
+    let answer = tokio::time::timeout(ANSWER_WITHIN, asked).await;
+    match answer.ok().flatten() {
+        Some(answer) if answer.status.is_some() || is_disabled(&answer.payload) => {
+            Finding::pass("jetstream", "not enabled; a static mesh needs none")
+        }
+        Some(_) => Finding::pass("jetstream", "enabled"),
+        None => Finding::warn(
+            "jetstream",
+            "cannot tell: the server does not answer this user",
+            "give --agent ID, as trustmesh nats config knows it",
+        ),
     }
+}
+
+/// Whether JetStream answers that it is not there: not that a stream is missing.
+fn is_disabled(payload: &[u8]) -> bool {
+    let Ok(answer) = serde_json::from_slice::<serde_json::Value>(payload) else {
+        return true;
+    };
+    let code = |error: &serde_json::Value| error["err_code"].as_u64();
+    answer
+        .get("error")
+        .is_some_and(|error| code(error) != Some(NO_STREAM))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_missing_stream_is_no_missing_jetstream() {
+        assert!(!is_disabled(br#"{"config":{}}"#));
+        assert!(!is_disabled(br#"{"error":{"err_code":10059}}"#));
+        assert!(is_disabled(br#"{"error":{"err_code":10039}}"#));
+        assert!(is_disabled(br#"{"error":{}}"#) && is_disabled(b"+OK"));
+    }
 
     #[test]
     fn server_versions_are_compared_by_number() {

@@ -28,6 +28,7 @@ use trustmesh::services::permissions::Member;
 use trustmesh::services::permissions::Mesh;
 use trustmesh::services::permissions::Plan;
 use trustmesh::services::permissions::ServerTls;
+use trustmesh::services::permissions::Who;
 
 use super::OK;
 use super::Outcome;
@@ -44,6 +45,9 @@ use crate::setting::now;
 /// Work factor of the hashes. Passwords are 32 random bytes: no work makes them harder to guess,
 /// and the server does it at every connection.
 const BCRYPT_COST: u32 = 4;
+
+/// The user that newcomers share. Where an agent has that id, the two are refused.
+const NEWCOMERS: &str = "newcomers";
 
 /// Configure the nats-server of the mesh.
 #[derive(Debug, Subcommand)]
@@ -90,6 +94,9 @@ pub struct Config {
     /// Let every agent do whatever some grant allows to be handed on.
     #[arg(long)]
     delegable: bool,
+    /// Add a user for those who want to join with a token; its login is newcomers.login.
+    #[arg(long)]
+    newcomers: bool,
     /// Replace the file, also if it was not written by this command.
     #[arg(long)]
     force: bool,
@@ -107,8 +114,8 @@ struct Found {
 
 /// Who connects how, beside the registry: certificates have no room for it.
 #[derive(Serialize)]
-struct Named<'a> {
-    agent: &'a str,
+struct Named {
+    agent: String,
     keys: Vec<String>,
     method: &'static str,
     user: String,
@@ -148,13 +155,25 @@ fn config(args: &Config, setting: &Setting, output: &Output) -> Outcome {
             agent: agent.clone(),
             keys: found.keys.clone(),
             capabilities: found.granted.clone(),
-            connection: connection(args, &home, &trust, agent, &mut logins)?,
+            connection: connection(
+                args,
+                &trust,
+                &format!("agent/{agent}"),
+                agent.as_str(),
+                home.login_path(agent),
+                &mut logins,
+            )?,
         });
     }
+    let newcomers = args.newcomers.then(|| {
+        let path = setting.path().join("newcomers.login");
+        connection(args, &trust, NEWCOMERS, NEWCOMERS, path, &mut logins)
+    });
     let mesh = Mesh {
         id: trust.mesh(),
         prefix: PREFIX.to_owned(),
         identities: trust.certificates().map(|c| c.claims().key).collect(),
+        newcomers: newcomers.transpose()?,
     };
     let plan = permissions::derive(&mesh, members).map_err(unusable)?;
     let text = plan.render(server_tls(args).as_ref()).map_err(unusable)?;
@@ -282,12 +301,14 @@ fn also(given: &str, found: &BTreeMap<AgentId, Found>) -> anyhow::Result<(AgentI
     Ok((agent, capability))
 }
 
-/// How the server shall know an agent. A login that is there is kept.
+/// How the server shall know somebody: by certificate as `below` the mesh's SPIFFE id, or by the
+/// login at `path`. One that is there is kept.
 fn connection(
     args: &Config,
-    home: &Home,
     trust: &TrustState,
-    agent: &AgentId,
+    below: &str,
+    name: &str,
+    path: PathBuf,
     logins: &mut Vec<(PathBuf, Login, bool)>,
 ) -> anyhow::Result<Connection> {
     if args.mtls {
@@ -297,13 +318,12 @@ fn connection(
             let text = format!("{mesh:?} cannot stand in a SPIFFE id");
             return Err(Failure::usage(text).next("use passwords or --nkeys").into());
         }
-        let user = format!("spiffe://{mesh}/agent/{agent}");
+        let user = format!("spiffe://{mesh}/{below}");
         return Ok(Connection::Certificate { user });
     }
-    let path = home.login_path(agent);
     let held = Login::load_if_there(&path)?;
     let fits = held.as_ref().is_some_and(|login| match login {
-        Login::Password { user, .. } => !args.nkeys && user == agent.as_str(),
+        Login::Password { user, .. } => !args.nkeys && user == name,
         _ => args.nkeys,
     });
     let login = match held.clone().filter(|_| fits) {
@@ -312,7 +332,7 @@ fn connection(
             let login = if args.nkeys {
                 Login::new_nkey()?
             } else {
-                Login::new_password(agent.as_str())?
+                Login::new_password(name)?
             };
             logins.push((path, login.clone(), held.is_some()));
             login
@@ -324,7 +344,7 @@ fn connection(
             let hash = hashed(&user, &password)?;
             Ok(Connection::Password { user, hash })
         }
-        (None, _) => Err(Failure::config(format!("the login of {agent} cannot be used")).into()),
+        (None, _) => Err(Failure::config(format!("the login of {name} cannot be used")).into()),
     }
 }
 
@@ -345,12 +365,18 @@ fn server_tls(args: &Config) -> Option<ServerTls> {
     })
 }
 
-fn named<'a>(plan: &'a Plan, found: &BTreeMap<AgentId, Found>) -> Vec<Named<'a>> {
+fn of<'a>(who: &Who, found: &'a BTreeMap<AgentId, Found>) -> Option<&'a Found> {
+    match who {
+        Who::Agent(agent) => found.get(agent),
+        Who::Newcomers => None,
+    }
+}
+
+fn named(plan: &Plan, found: &BTreeMap<AgentId, Found>) -> Vec<Named> {
     let users = plan.users().iter();
     let named = users.map(|user| Named {
-        agent: user.agent.as_str(),
-        keys: found
-            .get(&user.agent)
+        agent: user.who.to_string(),
+        keys: of(&user.who, found)
             .map(|found| found.keys.iter().map(ToString::to_string).collect())
             .unwrap_or_default(),
         method: user.connection.method(),
@@ -377,26 +403,26 @@ fn tell(
     let mut rows = Vec::new();
     let mut said = BTreeSet::new();
     for user in plan.users() {
-        let granted = found.get(&user.agent).map(|found| &found.granted);
+        let granted = of(&user.who, found).map(|found| &found.granted);
         let granted: Vec<String> = granted
             .into_iter()
             .flatten()
             .map(ToString::to_string)
             .collect();
         rows.push([
-            user.agent.to_string(),
+            user.who.to_string(),
             user.connection.method().to_owned(),
             granted.join(" "),
         ]);
         output.object(&serde_json::json!({
-            "agent": user.agent.as_str(), "method": user.connection.method(),
+            "agent": user.who.to_string(), "method": user.connection.method(),
             "user": user.connection.user(), "publish": user.publish,
             "subscribe": user.subscribe, "omitted": user.omitted,
         }))?;
         for left in &user.omitted {
             let text = format!(
                 "{}: {} is left out ({}): {}",
-                user.agent, left.capability, left.half, left.why
+                user.who, left.capability, left.half, left.why
             );
             if said.insert(text.clone()) {
                 output.note(format_args!("{} {text}", styled(WARN, "warning:")));

@@ -1,10 +1,12 @@
 use super::*;
+use crate::proto::envelope::inbox_prefix;
 
 fn mesh() -> Mesh {
     Mesh {
         id: MeshId([0xab; 16]),
         prefix: "trustmesh".to_owned(),
         identities: BTreeSet::new(),
+        newcomers: None,
     }
 }
 
@@ -74,7 +76,11 @@ fn system_subjects_are_open_only_when_they_are_granted_by_name() {
         rules.filter(|rule| rule.starts_with('$')).count()
     };
     let reading = system(&one(&["pub:a", "sub:a"]));
-    assert_eq!(reading, 4, "what reads the trust state");
+    assert_eq!(
+        reading, 6,
+        "what reads the trust state, and claims in the replay memory"
+    );
+    assert_eq!(system(&one(&["pub:a"])), 2, "what reads the trust state");
     let user = one(&["pub:$JS.API.>", "pub:$KV.>"]);
     assert!(has(&user.publish.allow, "$JS.API.>"));
     // Even then the trust state stays locked.
@@ -84,6 +90,9 @@ fn system_subjects_are_open_only_when_they_are_granted_by_name() {
         format!("$JS.API.STREAM.PURGE.KV_{bucket}"),
         format!("$JS.API.STREAM.DELETE.KV_{bucket}"),
         format!("$JS.API.STREAM.UPDATE.KV_{bucket}"),
+        format!("$KV.TRUSTMESH_REPLAY_{}.>", mesh().id),
+        format!("$JS.API.STREAM.CREATE.KV_TRUSTMESH_REPLAY_{}", mesh().id),
+        format!("$JS.API.STREAM.PURGE.KV_TRUSTMESH_REPLAY_{}", mesh().id),
     ] {
         assert!(has(&user.publish.deny, &rule), "{rule}");
     }
@@ -151,14 +160,64 @@ fn the_verifier_alone_writes_trust_state() {
     assert!(has(&verifier.publish.allow, "trustmesh.trust"));
     assert!(has(&verifier.subscribe.allow, "trustmesh.verifier.>"));
     assert!(!has(&a.subscribe.allow, "trustmesh.verifier.>"));
-    let purge = "$JS.API.STREAM.PURGE.KV_";
-    assert!(
-        verifier
-            .publish
-            .deny
-            .iter()
-            .any(|rule| rule.starts_with(purge))
+    let api = |what: &str| format!("$JS.API.STREAM.{what}.KV_TRUSTMESH_{}", mesh().id);
+    for what in ["CREATE", "PURGE"] {
+        assert!(has(&verifier.publish.allow, &api(what)), "{what}");
+        assert!(has(&a.publish.deny, &api(what)), "{what}");
+    }
+    for what in ["UPDATE", "DELETE", "MSG.DELETE", "RESTORE"] {
+        assert!(has(&verifier.publish.deny, &api(what)), "{what}");
+        assert!(has(&a.publish.deny, &api(what)), "{what}");
+    }
+}
+
+#[test]
+fn the_shared_replay_memory_is_for_those_who_receive() {
+    let claims = format!("$KV.TRUSTMESH_REPLAY_{}.>", mesh().id);
+    let api = |what: &str| format!("$JS.API.STREAM.{what}.KV_TRUSTMESH_REPLAY_{}", mesh().id);
+    let (receiver, sender) = (one(&["sub:a"]), one(&["pub:a"]));
+    for rule in [&claims, &api("CREATE"), &api("INFO"), &api("MSG.GET")] {
+        assert!(has(&receiver.publish.allow, rule), "{rule}");
+        assert!(!has(&sender.publish.allow, rule), "{rule}");
+    }
+    assert!(has(&sender.publish.deny, &claims));
+    for what in ["UPDATE", "DELETE", "PURGE", "MSG.DELETE", "RESTORE"] {
+        assert!(has(&receiver.publish.deny, &api(what)), "{what}");
+    }
+}
+
+#[test]
+fn newcomers_can_join_and_do_nothing_else() {
+    let open = Mesh {
+        newcomers: Some(Connection::Certificate {
+            user: "CN=newcomer".to_owned(),
+        }),
+        ..mesh()
+    };
+    let plan = derive(&open, vec![member("a", 1, &[])]).unwrap();
+    let newcomer = plan.users().last().unwrap();
+    assert_eq!(newcomer.who, Who::Newcomers);
+    let bucket = bucket(open.id);
+    assert_eq!(
+        newcomer.publish.allow,
+        [
+            format!("$JS.API.STREAM.INFO.KV_{bucket}"),
+            format!("$JS.API.STREAM.MSG.GET.KV_{bucket}"),
+            "trustmesh.verifier.enrol".to_owned(),
+        ]
     );
+    assert_eq!(newcomer.subscribe.allow, ["_INBOX.*.en.>"]);
+    // Who has a certificate asks with that.
+    assert!(!has(
+        &plan.users()[0].publish.allow,
+        "trustmesh.verifier.enrol"
+    ));
+    let same = Member {
+        connection: open.newcomers.clone().unwrap(),
+        ..member("b", 2, &[])
+    };
+    let error = derive(&open, vec![same]).unwrap_err();
+    assert!(matches!(error, PlanError::SharedUser { .. }));
 }
 
 #[test]
@@ -169,7 +228,7 @@ fn a_connection_key_that_is_an_identity_key_is_refused() {
     };
     let error = |members| derive(&mesh(), members).unwrap_err();
     let identity = |id: &str| PlanError::IdentityKey {
-        agent: AgentId::parse(id).unwrap(),
+        who: Who::Agent(AgentId::parse(id).unwrap()),
     };
     assert_eq!(error(vec![nkey("a", 1, 1)]), identity("a"));
     assert_eq!(error(vec![nkey("a", 1, 2), nkey("b", 2, 3)]), identity("a"));
