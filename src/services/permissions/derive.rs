@@ -211,6 +211,7 @@ impl Own {
             format!("{prefix}.handshake.*.*"),
             format!("{prefix}.agent.*.renew"),
             format!("{INBOX}.*.hs.*"),
+            format!("{INBOX}.*.rn.*"),
         ];
         publish.extend(Verb::ALL.map(|verb| control_subject(prefix, verb)));
         publish.extend(apis(&BUCKET_READS, &state));

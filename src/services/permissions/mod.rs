@@ -16,6 +16,7 @@
 //! | what a grant allows | PUB and REQ | SUB, where constrained as a member of the groups only |
 //! | `_INBOX.<own nkey>.>` | | yes |
 //! | `_INBOX.*.hs.*` | yes: answers to handshakes | |
+//! | `_INBOX.*.rn.*` | yes: delegations minted again | |
 //! | `_INBOX.*.>` | with SERVE: answers | |
 //! | `<prefix>.audit.<own id>` | yes | |
 //! | `<prefix>.agent.*.renew` | yes | its own |
