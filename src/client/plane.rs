@@ -164,6 +164,29 @@ impl Client {
         Ok(Rotated { certificate, grant })
     }
 
+    /// [`rotate`](Self::rotate) for an agent that was loaded from a mesh directory: makes the new
+    /// key there, and leaves the agent there under it. This client goes on under the old key;
+    /// within the grace the agent is to be loaded and connected anew.
+    ///
+    /// A process that is killed at any moment leaves the old key whole or the new one, and calling
+    /// this again completes what it began.
+    ///
+    /// # Errors
+    ///
+    /// [`PlaneError`]; [`PlaneError::Store`] for an agent that was not loaded from a directory.
+    pub async fn rotate_stored(&self) -> Result<Rotated, PlaneError> {
+        let store = |error: &dyn std::fmt::Display| PlaneError::Store(error.to_string());
+        let identity = &self.shared.identity;
+        let home = identity.home.as_ref();
+        let home = home.ok_or_else(|| store(&"the agent was not loaded from a mesh directory"))?;
+        // The key is on disk before the service hears of it: no kill loses what was certified.
+        let key = home.next_key(&identity.id).map_err(|error| store(&error))?;
+        let rotated = self.rotate(&key).await?;
+        home.store_rotated(&identity.id, &rotated)
+            .map_err(|error| store(&error))?;
+        Ok(rotated)
+    }
+
     /// Revokes a link that this agent signed, and everything below it: link `index` of a chain, 1
     /// or more. Others see it as soon as the service has published it, before this returns.
     ///
@@ -347,12 +370,15 @@ impl Shared {
         let place = Place::Control;
         let service = AgentId::parse(VERIFIER_ID).map_err(|_| Rejection::UnknownAgent { place })?;
         let audience = trust.live_key(&service, now, self.skew, place)?;
-        // One that was renewed, with the answer lost, is known from the registry alone.
-        let registered = trust.certificate(&self.identity.key());
-        let held = || self.standing.load().certificate_id;
+        // One that was renewed, with the answer lost, is known from the registry alone; one that
+        // was renewed a moment ago may not be there yet.
+        let held = self.standing.load();
+        let newer = trust
+            .certificate(&self.identity.key())
+            .filter(|registered| registered.claims().validity.until() > held.window.until());
         let sender = ControlSender {
             mesh: trust.mesh(),
-            certificate: registered.map_or_else(held, |certificate| certificate.id()),
+            certificate: newer.map_or(held.certificate_id, |certificate| certificate.id()),
             key: &self.identity.key,
         };
         let subject = Subject::parse(subject).map_err(bad)?;

@@ -18,3 +18,4 @@ mod layering;
 mod support;
 mod verifier_enrol;
 mod verifier_requests;
+mod verifier_service;

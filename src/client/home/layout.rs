@@ -18,6 +18,8 @@ use crate::proto::trust::TrustFiles;
 pub(crate) const KEY_FILE: &str = "key.pem";
 pub(crate) const CERTIFICATE_FILE: &str = "certificate.bin";
 pub(crate) const GRANT_FILE: &str = "grant.chain";
+pub(crate) const NEXT_KEY_FILE: &str = "next-key.pem";
+pub(crate) const NEXT_GRANT_FILE: &str = "next-grant.chain";
 pub(crate) const FLOOR_FILE: &str = "state/replay-floor";
 
 pub(crate) fn trust_directory(home: &Path) -> PathBuf {
