@@ -18,6 +18,7 @@ use super::random::random;
 use crate::bus::Outgoing;
 use crate::bus::Subject as BusSubject;
 use crate::proto::audit::AuditEvent;
+use crate::proto::certificate::CertificateClaims;
 use crate::proto::certificate::UnverifiedCertificate;
 use crate::proto::chain::Chain;
 use crate::proto::control::ControlSender;
@@ -373,9 +374,13 @@ impl Shared {
         // One that was renewed, with the answer lost, is known from the registry alone; one that
         // was renewed a moment ago may not be there yet.
         let held = self.standing.load();
+        let follows = |claims: &CertificateClaims| {
+            claims.previous == Some(held.certificate_id)
+                || claims.validity.until() > held.window.until()
+        };
         let newer = trust
             .certificate(&self.identity.key())
-            .filter(|registered| registered.claims().validity.until() > held.window.until());
+            .filter(|registered| follows(registered.claims()));
         let sender = ControlSender {
             mesh: trust.mesh(),
             certificate: newer.map_or(held.certificate_id, |certificate| certificate.id()),
