@@ -105,6 +105,16 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     sync_directory(path)
 }
 
+/// Gives a file another name, in place of what has that name. Nothing happens when the file is not
+/// there.
+pub(crate) fn rename_if_there(from: &Path, to: &Path) -> Result<(), FileError> {
+    match std::fs::rename(from, to) {
+        Ok(()) => sync_directory(to),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(FileError::io("replace", to)(error)),
+    }
+}
+
 /// Writes a new file; [`FileError::Exists`] when there is anything at `path`.
 pub(crate) fn create(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let temporary = Temporary::write(path, bytes)?;

@@ -18,6 +18,7 @@ use super::random::random;
 use crate::bus::Outgoing;
 use crate::bus::Subject as BusSubject;
 use crate::proto::audit::AuditEvent;
+use crate::proto::certificate::CertificateClaims;
 use crate::proto::certificate::UnverifiedCertificate;
 use crate::proto::chain::Chain;
 use crate::proto::control::ControlSender;
@@ -165,6 +166,29 @@ impl Client {
         let grant = grant.map(check).transpose()?;
         shared.plane_notice("rotated", format!("rotated to the key {public}"));
         Ok(Rotated { certificate, grant })
+    }
+
+    /// [`rotate`](Self::rotate) for an agent that was loaded from a mesh directory: makes the new
+    /// key there, and leaves the agent there under it. This client goes on under the old key;
+    /// within the grace the agent is to be loaded and connected anew.
+    ///
+    /// A process that is killed at any moment leaves the old key whole or the new one, and calling
+    /// this again completes what it began.
+    ///
+    /// # Errors
+    ///
+    /// [`PlaneError`]; [`PlaneError::Store`] for an agent that was not loaded from a directory.
+    pub async fn rotate_stored(&self) -> Result<Rotated, PlaneError> {
+        let store = |error: &dyn std::fmt::Display| PlaneError::Store(error.to_string());
+        let identity = &self.shared.identity;
+        let home = identity.home.as_ref();
+        let home = home.ok_or_else(|| store(&"the agent was not loaded from a mesh directory"))?;
+        // The key is on disk before the service hears of it: no kill loses what was certified.
+        let key = home.next_key(&identity.id).map_err(|error| store(&error))?;
+        let rotated = self.rotate(&key).await?;
+        home.store_rotated(&identity.id, &rotated)
+            .map_err(|error| store(&error))?;
+        Ok(rotated)
     }
 
     /// Revokes a link that this agent signed, and everything below it: link `index` of a chain, 1
@@ -365,12 +389,19 @@ impl Shared {
         };
         let (now, trust) = self.moment()?;
         let audience = peer.map_or_else(|| self.service_key(&trust, now), Ok)?;
-        // One that was renewed, with the answer lost, is known from the registry alone.
-        let registered = trust.certificate(&self.identity.key());
-        let held = || self.standing.load().certificate_id;
+        // One that was renewed, with the answer lost, is known from the registry alone; one that
+        // was renewed a moment ago may not be there yet.
+        let held = self.standing.load();
+        let follows = |claims: &CertificateClaims| {
+            claims.previous == Some(held.certificate_id)
+                || claims.validity.until() > held.window.until()
+        };
+        let newer = trust
+            .certificate(&self.identity.key())
+            .filter(|registered| follows(registered.claims()));
         let sender = ControlSender {
             mesh: trust.mesh(),
-            certificate: registered.map_or_else(held, |certificate| certificate.id()),
+            certificate: newer.map_or(held.certificate_id, |certificate| certificate.id()),
             key: &self.identity.key,
         };
         let subject = Subject::parse(subject).map_err(bad)?;

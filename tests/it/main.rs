@@ -30,3 +30,4 @@ mod verifier_approval;
 mod verifier_enrol;
 mod verifier_requests;
 mod verifier_scores;
+mod verifier_service;

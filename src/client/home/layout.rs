@@ -20,6 +20,8 @@ pub(crate) const CERTIFICATE_FILE: &str = "certificate.bin";
 pub(crate) const GRANT_FILE: &str = "grant.chain";
 /// How the agent logs in to its nats-server.
 pub(crate) const LOGIN_FILE: &str = "nats.login";
+pub(crate) const NEXT_KEY_FILE: &str = "next-key.pem";
+pub(crate) const NEXT_GRANT_FILE: &str = "next-grant.chain";
 pub(crate) const FLOOR_FILE: &str = "state/replay-floor";
 
 pub(crate) fn trust_directory(home: &Path) -> PathBuf {

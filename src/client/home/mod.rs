@@ -8,6 +8,7 @@
 //! <home>/agents/<id>/key.pem             private, mode 0600
 //!                    certificate.bin  grant.chain
 //!                    nats.login          how it logs in to nats-server, mode 0600; optional
+//!                    next-key.pem  next-grant.chain   while the key is rotated
 //!                    state/replay-floor  what was accepted before a restart
 //! <home>/authority/  <role>.pem          role keys; only where the authority works
 //! ```
@@ -23,6 +24,7 @@ mod error;
 pub(crate) mod layout;
 mod login;
 mod settings;
+mod store;
 
 use std::fmt;
 use std::path::Path;
@@ -50,14 +52,12 @@ use self::settings::pin;
 use self::settings::set;
 use crate::client::clock::Clock;
 use crate::client::clock::SystemClock;
-use crate::client::enrol::Enrolled;
 use crate::client::feed::Feed;
 use crate::client::feed::FeedError;
 use crate::client::feed::Origin;
 use crate::client::identity::Identity;
 use crate::client::identity::Provenance;
 use crate::client::identity::TrustHandle;
-use crate::files;
 use crate::keyfile;
 use crate::keyfile::KeyFileError;
 use crate::proto::certificate::CERTIFICATE_MAX;
@@ -229,6 +229,7 @@ impl Home {
             });
         }
         let Held { trust, feed } = self.held()?;
+        store::finish_rotation(&directory)?;
         let key = load_key(&directory)?;
         let certificate = check_certificate(&directory, &id, &key, &trust.current())?;
         let grant = self.check_grant(&directory, &key, &trust.current())?;
@@ -263,48 +264,6 @@ impl Home {
     /// [`HomeError::File`].
     pub fn grant(&self, agent: &AgentId) -> Result<Chain, HomeError> {
         read_grant(&agent_directory(&self.path, agent))
-    }
-
-    /// Stores what an agent got by joining: its key, readable by its owner alone, certificate and
-    /// grant. A key that is there already stays; another one is an error.
-    ///
-    /// # Errors
-    ///
-    /// [`HomeError::File`] or [`HomeError::Key`] when something cannot be written, or the agent has
-    /// another key here.
-    pub fn store_enrolled(&self, enrolled: &Enrolled) -> Result<(), HomeError> {
-        let directory = agent_directory(&self.path, &enrolled.agent);
-        files::private_directory(&directory)?;
-        match keyfile::create(&directory.join(KEY_FILE), &enrolled.key) {
-            Err(KeyFileError::Exists { path })
-                if keyfile::load(&path)?.public() == enrolled.key.public() => {}
-            stored => stored?,
-        }
-        self.store_certificate(&enrolled.agent, &enrolled.certificate)?;
-        match &enrolled.grant {
-            Some(grant) => self.store_grant(&enrolled.agent, grant),
-            None => Ok(()),
-        }
-    }
-
-    /// Replaces the certificate of an agent, whole or not at all.
-    ///
-    /// # Errors
-    ///
-    /// [`HomeError::File`].
-    pub fn store_certificate(&self, agent: &AgentId, bytes: &Bytes) -> Result<(), HomeError> {
-        let directory = agent_directory(&self.path, agent);
-        Ok(files::replace(&directory.join(CERTIFICATE_FILE), bytes)?)
-    }
-
-    /// Replaces the grant of an agent, whole or not at all.
-    ///
-    /// # Errors
-    ///
-    /// [`HomeError::File`].
-    pub fn store_grant(&self, agent: &AgentId, grant: &Chain) -> Result<(), HomeError> {
-        let directory = agent_directory(&self.path, agent);
-        Ok(files::replace(&directory.join(GRANT_FILE), grant.bytes())?)
     }
 
     /// Where the [`Login`] of an agent to its nats-server lies, or would.

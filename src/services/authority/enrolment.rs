@@ -525,8 +525,10 @@ impl Authority {
         if !acceptable {
             return Err(EnrolRefused::WeakKey);
         }
-        let mut roles = self.keys.values();
-        if roles.any(|key| key.public().bytes() == claims.key) {
+        // Of every role, those whose private keys are kept elsewhere included.
+        let root = self.current_root().map_err(|_| EnrolRefused::Unavailable)?;
+        let mut roles = Role::ALL.iter().flat_map(|role| root.keys(*role));
+        if roles.any(|key| key.bytes() == claims.key) {
             return Err(EnrolRefused::RoleKey);
         }
         if self.agents.holder(&claims.key).is_some() || self.ledger.has_key(&claims.key) {
@@ -544,6 +546,13 @@ impl Authority {
         claims: &CertificateClaims,
         possession: &Signature,
     ) -> Result<Bytes, EnrolRefused> {
+        let window = claims.validity;
+        let sound = claims.mesh == self.mesh
+            && window.millis() <= SERVED_CERTIFICATE_MAX_MS
+            && window.from() <= self.now()?;
+        if !sound {
+            return Err(EnrolRefused::Offer);
+        }
         let refused = |rejection: Rejection| match rejection {
             Rejection::WeakKey { .. } => EnrolRefused::WeakKey,
             Rejection::Blocked { .. } => EnrolRefused::Blocked,
