@@ -22,6 +22,7 @@ mod handshake;
 mod layering;
 mod nats_permissions;
 mod served_mesh;
+mod served_sessions;
 mod support;
 mod verifier_approval;
 mod verifier_enrol;
