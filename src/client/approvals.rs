@@ -1,5 +1,5 @@
-//! Approvals of the chains a client acts under (protocol §10.8): asked for, kept until they end, and
-//! sent along where policy asks for one.
+//! Approvals of the chains a client acts under (protocol §10.8): asked for, kept until they end,
+//! and sent along where policy asks for one.
 
 use std::collections::HashMap;
 use std::error::Error as _;

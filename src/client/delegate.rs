@@ -69,6 +69,32 @@ impl Client {
         self.delegate_to_depth(peer, scope, ttl, depth)
     }
 
+    /// [`delegate`](Self::delegate), for as long as policy lets a delegation live, an hour by default,
+    /// and no longer than this credential does. The audit says until when.
+    ///
+    /// # Errors
+    ///
+    /// As [`delegate`](Self::delegate).
+    pub fn delegate_by_default(&self, peer: &AgentId, scope: Scope) -> Result<Chain, Denied> {
+        let (now, trust) = self.shared.moment()?;
+        // The window begins a little before now, which counts.
+        let most = trust.policy().ttl().delegation_ms;
+        let most = most.saturating_sub(self.shared.skew.as_millis());
+        let left = self
+            .credential()
+            .chain()
+            .leaf()
+            .validity()
+            .until()
+            .since(now);
+        let ttl = Duration::from_millis(most.min(left));
+        let chain = self.delegate(peer, scope, ttl)?;
+        let (link, until) = (chain.leaf().id(), chain.leaf().validity().until());
+        let text = format!("link {link} to {peer} until {until}, by default");
+        self.shared.plane_notice("delegated", text);
+        Ok(chain)
+    }
+
     /// [`delegate`](Self::delegate), allowing only `depth` further delegations below, fewer than
     /// this credential's own.
     ///

@@ -120,9 +120,9 @@ impl Client {
     /// that ask: those that this client made and that neither ended nor were revoked, on the same
     /// terms and to the same agent, under its newest key. Both sides say so in their audit.
     ///
-    /// Without it a delegation ends when its time is over. With it, it goes on until it is revoked,
-    /// its delegator's own authority ends, or this client is gone: the last 4,096 are remembered, by
-    /// this process alone.
+    /// Without it a delegation ends when its time is over. With it, it goes on until it is
+    /// revoked, its delegator's own authority ends, or this client is gone: the last 4,096 are
+    /// remembered, by this process alone.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -134,7 +134,8 @@ impl Client {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let mut mesh = Authority::dev("demo")?;
-    /// # let (planner, worker) = (mesh.agent("planner", ["req+delegate:store.>"])?, mesh.agent("worker", ["sub:work"])?);
+    /// # let planner = mesh.agent("planner", ["req+delegate:store.>"])?;
+    /// # let worker = mesh.agent("worker", ["sub:work"])?;
     /// # let bus = MemoryBus::new();
     /// # let planner = ConnectOptions::new(planner).connect_bus(bus.connect()).await?;
     /// # let worker = ConnectOptions::new(worker).connect_bus(bus.connect()).await?;
@@ -175,8 +176,8 @@ impl Client {
     /// # Errors
     ///
     /// [`PlaneError`]: a root grant is [renewed](Self::renew_grant) by the service;
-    /// [`PlaneError::TimedOut`] when the delegator does not [answer](Self::keep_delegations) or does
-    /// not know the link, [`PlaneError::Refused`] when it does not give it again.
+    /// [`PlaneError::TimedOut`] when the delegator does not [answer](Self::keep_delegations) or
+    /// does not know the link, [`PlaneError::Refused`] when it does not give it again.
     pub async fn renew_delegation(&self, chain: &Chain) -> Result<Credential, PlaneError> {
         let shared = &self.shared;
         let place = Place::Chain;

@@ -1,8 +1,9 @@
 //! Reports of misbehaviour to the verifier service (protocol §22.8).
 //!
-//! What a sender did wrong by its own signature is sent to the service as evidence, in the background
-//! and never instead of deciding. What proves nothing is not sent: the service would look for the
-//! same fault and not find it. Where the mesh has no service that can be asked, nothing happens.
+//! What a sender did wrong by its own signature is sent to the service as evidence, in the
+//! background and never instead of deciding. What proves nothing is not sent: the service would
+//! look for the same fault and not find it. Where the mesh has no service that can be asked,
+//! nothing happens.
 
 use std::collections::HashMap;
 use std::collections::HashSet;

@@ -127,7 +127,8 @@ async fn a_rotated_key_gets_the_delegation_again() {
     assert_eq!(refused(old), EnrolRefused::NotCurrent);
 }
 
-/// Nobody else gets it, nothing that was revoked comes back, and nothing outlives what it came from.
+/// Nobody else gets it, nothing that was revoked comes back, and nothing outlives its
+/// source.
 #[tokio::test]
 async fn only_what_holds_is_minted_again_and_only_for_its_delegate() {
     let cast = cast(Wire::memory()).await;

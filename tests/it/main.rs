@@ -25,6 +25,7 @@ mod nats_permissions;
 mod nats_served;
 mod nats_server;
 mod served_mesh;
+mod served_sessions;
 mod support;
 mod verifier_approval;
 mod verifier_enrol;

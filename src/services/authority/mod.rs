@@ -463,7 +463,12 @@ impl Authority {
         let now = self.clock.now()?;
         let old = std::mem::replace(&mut self.policy, policy);
         self.reconfigure_scores(now);
-        self.publish().map(drop).inspect_err(|_| self.policy = old)
+        let published = self.publish().map(drop);
+        if published.is_err() {
+            self.policy = old;
+            self.reconfigure_scores(now);
+        }
+        published
     }
 
     /// Revokes a link and everything below it, and publishes (protocol §11).

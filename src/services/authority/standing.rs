@@ -95,13 +95,32 @@ impl Authority {
         let parameters = *self.policy.scores();
         self.ledger.standings.ledger.reconfigure(parameters, now);
         self.scoring = true;
-        let ledger = &self.ledger.standings.ledger;
-        let unknown = |agent: &&AgentId| ledger.score(agent, now).is_none();
-        let unknown: Vec<AgentId> = self.agents.ids().filter(unknown).cloned().collect();
-        for agent in unknown {
-            self.register(&agent, now);
+        let mut unknown: Vec<AgentId> = self.agents.ids().cloned().collect();
+        unknown.retain(|agent| !self.is_scored(agent, now));
+        // Sponsors first; those that sponsor one another have nobody who stands by himself.
+        loop {
+            let (ready, wait): (Vec<_>, Vec<_>) = unknown.into_iter().partition(|agent| {
+                let sponsor = self.sponsor(agent);
+                sponsor.is_none_or(|sponsor| self.is_scored(sponsor, now))
+            });
+            let stuck = ready.is_empty();
+            for agent in if stuck { &wait } else { &ready } {
+                self.register(agent, now);
+            }
+            unknown = wait;
+            if stuck {
+                break;
+            }
         }
         before
+    }
+
+    fn is_scored(&self, agent: &AgentId, now: Timestamp) -> bool {
+        self.ledger.standings.ledger.score(agent, now).is_some()
+    }
+
+    fn sponsor(&self, agent: &AgentId) -> Option<&AgentId> {
+        self.ledger.terms(agent)?.sponsor.as_ref()
     }
 
     /// Registers an agent's standing, for the first time or again, by whom its books name as its
@@ -110,9 +129,8 @@ impl Authority {
         if !self.scoring || is_reserved(agent) {
             return;
         }
-        let terms = self.ledger.terms(agent).cloned();
-        let sponsor = terms.as_ref().and_then(|terms| terms.sponsor.as_ref());
-        let sponsor = sponsor.map_or(Sponsor::Operator, Sponsor::Agent);
+        let sponsor = self.sponsor(agent).cloned();
+        let sponsor = sponsor.as_ref().map_or(Sponsor::Operator, Sponsor::Agent);
         let registered = self.ledger.standings.ledger.register(agent, sponsor, now);
         if let Err(full) = registered {
             // Without a score it is refused wherever policy asks for one.
@@ -189,5 +207,95 @@ impl Authority {
             ledger.reconfigure(parameters, now);
             self.rescore(now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::client::clock::ManualClock;
+    use crate::proto::policy::Policy;
+    use crate::proto::scope::Scope;
+    use crate::services::authority::ledger::Terms;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+    fn id(text: &str) -> AgentId {
+        AgentId::parse(text).unwrap()
+    }
+
+    fn mesh() -> Authority {
+        let clock = Arc::new(ManualClock::at(NOW));
+        Authority::dev_with_clock("test", clock).unwrap()
+    }
+
+    fn sponsored(mesh: &mut Authority, agent: &str, sponsor: &str) {
+        mesh.agent(agent, ["pub:x"]).unwrap();
+        let terms = Terms {
+            scope: Scope::default(),
+            depth: 0,
+            grant_ttl_ms: 1,
+            sponsor: Some(id(sponsor)),
+        };
+        mesh.ledger.set_terms(&id(agent), terms);
+    }
+
+    /// Whatever the order of their ids.
+    #[test]
+    fn agents_from_before_scores_were_kept_begin_as_their_sponsors_stand() {
+        let mut mesh = mesh();
+        sponsored(&mut mesh, "a", "b");
+        sponsored(&mut mesh, "b", "z");
+        sponsored(&mut mesh, "one", "other");
+        sponsored(&mut mesh, "other", "one");
+        mesh.agent("z", ["pub:x"]).unwrap();
+        assert!(!mesh.begin_scoring(NOW));
+        let score = |agent: &str| mesh.scores.get(&id(agent)).copied();
+        assert_eq!(
+            (score("a"), score("b"), score("z")),
+            (Some(500), Some(500), Some(500))
+        );
+        // Nobody who stands by himself vouches for these.
+        assert_eq!(score("one"), Some(0));
+        assert!(mesh.begin_scoring(NOW));
+    }
+
+    /// An operator's word is an upper bound, before and after scores are kept; a policy that allows
+    /// less is applied at once.
+    #[test]
+    fn what_the_operator_sets_is_the_most_a_score_can_be() {
+        let mut mesh = mesh();
+        mesh.agent("a", ["pub:x"]).unwrap();
+        mesh.agent("b", ["pub:x"]).unwrap();
+        mesh.set_score("a", 900).unwrap();
+        mesh.set_score("b", 20).unwrap();
+        assert_eq!(mesh.scores.get(&id("a")), Some(&900));
+        mesh.begin_scoring(NOW);
+        let scores = |mesh: &Authority| (mesh.scores[&id("a")], mesh.scores[&id("b")]);
+        assert_eq!(scores(&mesh), (500, 20));
+        mesh.set_score("a", 400).unwrap();
+        assert_eq!(scores(&mesh), (400, 20));
+        mesh.set_score("a", 900).unwrap();
+        let policy = r#"{ "rules": [], "scores": { "start": 300 } }"#;
+        mesh.set_policy(Policy::from_json(policy).unwrap()).unwrap();
+        assert_eq!(scores(&mesh), (300, 20));
+    }
+
+    /// What was written under other parameters is read back, and cut to the new ones.
+    #[test]
+    fn books_with_scores_survive_another_policy() {
+        let mut mesh = mesh();
+        mesh.agent("a", ["pub:x"]).unwrap();
+        mesh.begin_scoring(NOW);
+        mesh.set_score("b", 7).unwrap();
+        let bytes = mesh.ledger.encode();
+        let parse = |parameters| super::super::Ledger::parse(&bytes, parameters).unwrap();
+        assert_eq!(parse(Parameters::default()), mesh.ledger);
+        let other = Policy::from_json(r#"{ "rules": [], "scores": { "start": 300 } }"#).unwrap();
+        let read = parse(*other.scores());
+        assert_eq!(read.standings.score(&id("a"), NOW), Some(300));
+        assert_eq!(read.standings.caps().get(&id("b")), Some(&7));
     }
 }
