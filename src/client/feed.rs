@@ -171,7 +171,8 @@ impl Feed {
             cache.load(&mut follower)?;
         }
         let follower = Mutex::new(follower);
-        let store = open_store(bus, lock(&follower).root().mesh()).await?;
+        let mesh = lock(&follower).root().mesh();
+        let store = open_store(bus, mesh).await?;
         read_head(&store, &follower).await?;
         let follower = follower
             .into_inner()

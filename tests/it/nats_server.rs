@@ -207,7 +207,10 @@ async fn a_server_with_the_certificate_of_another_issuer_is_refused() {
     let right = NatsBus::connect(server.url(), Trusting::new(&ca).options()).await;
     settle(&right.unwrap()).await;
     let error = refused(server.url(), Trusting::new(&other).options()).await;
-    assert!(format!("{error:?}").contains("InvalidCertificate"), "{error:?}");
+    assert!(
+        format!("{error:?}").contains("InvalidCertificate"),
+        "{error:?}"
+    );
 }
 
 /// NA-4: the certificate has to be for the host that was dialled, whatever the server says its
