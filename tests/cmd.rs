@@ -5,6 +5,7 @@
 //! tests/cmd/offline/        what needs no server, a file per command             run by trycmd
 //! tests/cmd/conversations/  several terminals and a real nats-server             run by conversation.rs
 //! tests/cmd/mistakes/       ten typical mistakes and what is said about them     run by conversation.rs
+//! tests/cmd/permissions.rs  what `nats config` writes, given to a real nats-server
 //! tests/cmd/threats.rs      the threat catalogue's groups CL and OB
 //! ```
 //!
@@ -18,6 +19,8 @@ mod conversation;
 mod conversations;
 #[path = "cmd/mistakes.rs"]
 mod mistakes;
+#[path = "cmd/permissions.rs"]
+mod permissions;
 #[path = "cmd/place.rs"]
 mod place;
 #[path = "cmd/threats.rs"]
@@ -27,6 +30,9 @@ mod transcripts;
 
 #[path = "forge/mod.rs"]
 mod forge;
+
+#[path = "it/support/certificates.rs"]
+mod certificates;
 
 // The integration tests use more of it than these.
 #[allow(dead_code)]
