@@ -34,6 +34,9 @@ use crate::venue::Venue;
 /// The researchers, all members of one queue group.
 pub const RESEARCHERS: [&str; 3] = ["researcher/1", "researcher/2", "researcher/3"];
 
+/// Who keeps the books.
+pub const AUDITOR: &str = "auditor";
+
 /// Two real agents of the mesh, whose keys the adversary has.
 pub const CONTRACTOR: &str = "contractor";
 /// The other.
@@ -55,7 +58,7 @@ const GRANTS: [(&str, &[&str]); 9] = [
         "store",
         &["sub+serve:store.read.*", "sub+serve:store.write.*"],
     ),
-    ("auditor", &["sub:trustmesh.audit.*"]),
+    (AUDITOR, &["sub:trustmesh.audit.*"]),
 ];
 
 /// Requests need a session and may come only so many hands down; nobody erases anything.
@@ -120,29 +123,46 @@ impl Cast {
         Ok(cast)
     }
 
-    /// Starts a verifier service, by which everyone joins.
-    pub async fn join() -> Result<Self, Fault> {
+    /// Starts a verifier service, by which the auditor joins: before all others, to see them come.
+    pub async fn found() -> Result<Self, Fault> {
         let venue = Venue::of_this_run();
         let mut agents = GRANTS.map(|(id, _)| id).to_vec();
         agents.extend([CONTRACTOR, ACCOMPLICE]);
         let plane = Plane::start(&venue, &agents).await?;
         say("verifier", "serves the mesh");
-        let mut cast = Self::new(Mesh::Served(plane.clone()), venue);
-        let bus = cast.raw_bus().await?;
-        for (id, grant) in GRANTS {
+        let mut cast = Self::new(Mesh::Served(plane), venue);
+        cast.join(|id| id == AUDITOR).await?;
+        Ok(cast)
+    }
+
+    /// Lets everyone else join who has not, in a mesh with a verifier service.
+    pub async fn complete(&mut self) -> Result<(), Fault> {
+        self.join(|id| id != AUDITOR).await
+    }
+
+    async fn join(&mut self, who: impl Fn(&str) -> bool) -> Result<(), Fault> {
+        let Some(plane) = self.plane().cloned() else {
+            return Ok(());
+        };
+        let bus = self.raw_bus().await?;
+        let newcomers = || GRANTS.into_iter().filter(|(id, _)| who(id));
+        for (id, grant) in newcomers() {
             let key = Arc::new(SigningKey::generate()?);
             let terms = (Scope::parse(grant)?, None);
             let member = plane.admit((id, key), terms, &*bus).await?;
-            cast.members.insert(id, member);
-            say(
-                id,
-                &format!("joined by a token, granted {}", grant.join(", ")),
-            );
+            self.members.insert(id, member);
+            let told = format!("joined by a token, granted {}", grant.join(", "));
+            say(id, &told);
         }
-        for (id, member) in &cast.members {
-            cast.identities.insert(id, member.follow(&*bus).await?);
+        for (id, _) in newcomers() {
+            let member = self.members.get(id).ok_or("not in the cast")?;
+            self.identities.insert(id, member.follow(&*bus).await?);
         }
-        Ok(cast)
+        let everyone = self.identities.values().map(Identity::key);
+        let everyone: Vec<_> = everyone.collect();
+        let known =
+            |trust: &TrustState| everyone.iter().all(|key| trust.certificate(key).is_some());
+        self.all_know("those who joined", known).await
     }
 
     fn new(mesh: Mesh, venue: Venue) -> Self {

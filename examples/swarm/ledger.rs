@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use trustmesh::Client;
 use trustmesh::audit;
 use trustmesh::audit::AuditEvent;
@@ -18,6 +19,7 @@ use trustmesh::graph::AuthorizationGraph;
 
 use crate::Fault;
 use crate::cast::Cast;
+use crate::plane::Plane;
 use crate::stage::say;
 use crate::stage::success;
 
@@ -61,6 +63,21 @@ impl Ledger {
     pub async fn ready(&self, peer: &Client) -> Result<(), Fault> {
         self.auditor.handshake(peer.id()).await?;
         say("auditor", "keeps the books");
+        Ok(())
+    }
+
+    /// Waits until what the verifier service says is heard: it notes each change of its books, of
+    /// nothing too.
+    pub async fn hears(&self, plane: &Plane) -> Result<(), Fault> {
+        let deadline = Instant::now() + PATIENCE;
+        let heard = || notice(&self.book.borrow().records, "operator", "");
+        while !heard() {
+            if Instant::now() > deadline {
+                return Err("the audit should show what the verifier does".into());
+            }
+            plane.change(|_| ()).await?;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         Ok(())
     }
 

@@ -43,6 +43,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::cast::AUDITOR;
 use crate::cast::Cast;
 use crate::ledger::Ledger;
 use crate::stage::say;
@@ -100,11 +101,15 @@ async fn run() -> Result<(), Fault> {
 
     stage::scene("The cast");
     let mut cast = if wishes.with_verifier {
-        Cast::join().await?
+        Cast::found().await?
     } else {
         Cast::enrol()?
     };
-    let ledger = Ledger::open(&cast.connect("auditor").await?).await?;
+    let ledger = Ledger::open(&cast.connect(AUDITOR).await?).await?;
+    if let Some(plane) = cast.plane() {
+        ledger.hears(plane).await?;
+        cast.complete().await?;
+    }
     let store = store::open(&cast, &library, out).await?;
     let mut team = team::assemble(&cast).await?;
     ledger.ready(store.client()).await?;

@@ -17,6 +17,7 @@ mod client_hostile_bus;
 mod client_observability;
 mod client_sessions;
 mod client_shared_replay;
+mod example_swarm;
 mod handshake;
 mod layering;
 mod nats_permissions;
