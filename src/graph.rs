@@ -4,6 +4,7 @@
 //! ```text
 //! issuer ──grants scope──▶ agent ──delegates less──▶ agent        authority, from accepted chains
 //! sender ──action, subject──▶ deciding agent                      use, accepted and refused
+//! verifier ──joined, rotated──▶ agent                             keys, as the service says
 //! ```
 //!
 //! Authority is drawn only where a message was accepted under it. A refused message whose sender
@@ -15,18 +16,24 @@ mod draw;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::LazyLock;
 
 use crate::proto::audit::AuditEvent;
 use crate::proto::audit::AuditRecord;
 use crate::proto::audit::DecisionEvent;
 use crate::proto::audit::HopEvent;
 use crate::proto::audit::Word;
+use crate::proto::identity::AgentId;
 use crate::proto::limits::LINKS_MAX;
 use crate::proto::names::INBOX;
+use crate::proto::names::VERIFIER_ID;
 
 /// Refused uses kept one by one. Whoever reaches the bus can invent subjects; above this number
 /// refusals are counted on one edge per deciding agent.
 const REFUSED_USES_MAX: usize = 1024;
+
+/// The agent that the notices about keys are from.
+static SERVICE: LazyLock<Node> = LazyLock::new(|| Node::Agent(VERIFIER_ID.to_owned()));
 
 /// Someone in the graph. Compared by text as it stands in the records; it prints unescaped, see
 /// [`visible`].
@@ -94,6 +101,39 @@ pub struct Outcomes {
     pub refused: BTreeMap<String, u64>,
 }
 
+/// What the verifier service did about an agent's key, by its own notices in the audit.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[non_exhaustive]
+pub enum Certification {
+    /// The agent joined, under its first key.
+    Joined,
+    /// It got another key.
+    Rotated,
+}
+
+impl fmt::Display for Certification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Joined => "joined",
+            Self::Rotated => "rotated",
+        })
+    }
+}
+
+impl Certification {
+    /// What a notice of the service says that it did, and for whom. A notice that it refused, or
+    /// that a key's time is over, says nothing of the kind.
+    fn read(topic: &str, text: &str) -> Option<(Self, AgentId)> {
+        let mut words = text.split(' ');
+        let agent = AgentId::parse(words.next()?).ok()?;
+        match (topic, words.next()?, words.next()?) {
+            ("enrol", "joined", "under") => Some((Self::Joined, agent)),
+            ("rotate", "under", key) if key.ends_with(':') => Some((Self::Rotated, agent)),
+            _ => None,
+        }
+    }
+}
+
 /// The authorization graph of a mesh.
 ///
 /// Depends on the records alone, and on their order only where emitters contradict each other.
@@ -122,6 +162,7 @@ pub struct AuthorizationGraph {
     grants: BTreeMap<String, Grant>,
     leaves: BTreeSet<String>,
     uses: BTreeMap<Use, Outcomes>,
+    certified: BTreeMap<(Node, Certification), u64>,
     refused_uses: usize,
     unfounded: u64,
     contradictions: u64,
@@ -133,14 +174,20 @@ impl AuthorizationGraph {
         Self::default()
     }
 
-    /// Adds what a record says. Records of handshakes, gaps and notices say nothing about
-    /// authority.
+    /// Adds what a record says. Records of handshakes and gaps say nothing about authority, nor do
+    /// notices, except those of the verifier service about keys.
     pub fn add(&mut self, record: &AuditRecord) {
         let emitter = Node::Agent(record.emitter.clone());
         match &record.event {
             AuditEvent::Decision(decision) => self.add_decision(emitter, decision),
             AuditEvent::Aggregate { class, count } => {
                 self.refuse(overflow(emitter), class, *count);
+            }
+            AuditEvent::Notice { topic, text } if record.emitter == VERIFIER_ID => {
+                if let Some((what, agent)) = Certification::read(topic, text) {
+                    let agent = Node::Agent(agent.as_str().to_owned());
+                    *self.certified.entry((agent, what)).or_default() += 1;
+                }
             }
             _ => {}
         }
@@ -150,7 +197,9 @@ impl AuthorizationGraph {
     pub fn nodes(&self) -> BTreeSet<&Node> {
         let grants = self.grants.values().flat_map(|g| [&g.from, &g.to]);
         let uses = self.uses.keys().flat_map(|u| [&u.from, &u.to]);
-        grants.chain(uses).collect()
+        let certified = self.certified.keys().map(|(agent, _)| agent);
+        let service = (!self.certified.is_empty()).then(|| &*SERVICE);
+        grants.chain(uses).chain(certified).chain(service).collect()
     }
 
     /// Every link under which a message was accepted, and every link above one, by link id.
@@ -161,6 +210,13 @@ impl AuthorizationGraph {
     /// Who used whom, and what became of it, in order of sender.
     pub fn uses(&self) -> impl Iterator<Item = (&Use, &Outcomes)> {
         self.uses.iter()
+    }
+
+    /// Which agents the verifier service gave a key's certificate, why, and how often, in order of
+    /// agent.
+    pub fn certifications(&self) -> impl Iterator<Item = (&Node, Certification, u64)> {
+        let certified = self.certified.iter();
+        certified.map(|((agent, what), count)| (agent, *what, *count))
     }
 
     /// The links from a root grant down to the link with this object id, in hexadecimal. `None`

@@ -422,3 +422,51 @@ fn drawings_do_not_depend_on_the_order_of_records() {
     assert_eq!(draw(&records), forwards);
     assert!(forwards.0.contains("==>") && forwards.0.contains("-.->"));
 }
+
+fn said(emitter: &str, topic: &str, text: &str) -> AuditRecord {
+    let line = serde_json::json!({
+        "v": 1, "emitter": emitter, "run": "00", "seq": 0, "prev": "00", "time": 0,
+        "kind": "notice", "topic": topic, "text": text,
+    });
+    serde_json::from_value(line).unwrap()
+}
+
+#[test]
+fn the_service_alone_says_who_joined_and_whose_key_was_rotated() {
+    let notices = [
+        ("verifier", "enrol", "a/b joined under 00 by token 11"),
+        ("verifier", "enrol", "key 00 was refused: TokenUsed (3)"),
+        ("verifier", "rotate", "a/b under 22: certificate 33 until 4"),
+        (
+            "verifier",
+            "rotate",
+            "a/b under 22 was refused: KeyTaken (5)",
+        ),
+        ("verifier", "rotate", "a rotated key's time is over"),
+        ("verifier", "operator", "c joined under 00 by token 11"),
+        ("mallory", "enrol", "mallory joined under 00 by token 11"),
+    ];
+    let mut graph = AuthorizationGraph::new();
+    for (emitter, topic, text) in notices {
+        graph.add(&said(emitter, topic, text));
+    }
+    let agent = Node::Agent("a/b".to_owned());
+    let expected = [
+        (&agent, Certification::Joined, 1),
+        (&agent, Certification::Rotated, 1),
+    ];
+    assert_eq!(graph.certifications().collect::<Vec<_>>(), expected);
+    let service = Node::Agent("verifier".to_owned());
+    assert_eq!(graph.nodes(), BTreeSet::from([&agent, &service]));
+    let mermaid = graph.to_mermaid();
+    assert!(
+        mermaid.contains(r#"n1 --o|"joined<br/>rotated"| n0"#),
+        "{mermaid}"
+    );
+    assert!(graph.to_dot().contains("style=dotted"));
+}
+
+#[test]
+fn a_mesh_without_notices_has_no_service_in_its_graph() {
+    assert!(AuthorizationGraph::new().nodes().is_empty());
+}

@@ -4,6 +4,7 @@
 //! with a narrow grant and an accomplice without one. What the library refuses to sign for them is
 //! made by hand, in `raw`. Each attack must be refused by the store before a handler runs.
 
+use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use futures_util::StreamExt as _;
 use serde_bytes::ByteBuf;
@@ -16,12 +17,13 @@ use trustmesh::client::Counters;
 use trustmesh::proto::chain::Chain;
 use trustmesh::proto::envelope::inbox_prefix;
 use trustmesh::proto::identity;
-use trustmesh::proto::identity::AgentId;
 use trustmesh::proto::identity::KeyBytes;
 use trustmesh::proto::rejection::Class;
 use trustmesh::proto::scope::Scope;
 
 use crate::Fault;
+use crate::cast::ACCOMPLICE;
+use crate::cast::CONTRACTOR;
 use crate::cast::Cast;
 use crate::ledger::Ledger;
 use crate::raw::Delegation;
@@ -33,6 +35,9 @@ use crate::store::Store;
 
 /// All that the contractor was granted.
 const GRANTED: &str = "req+delegate:store.read.price-list";
+
+/// What the accomplice was granted where it takes a grant to join.
+const OWN: &str = "req:store.read.price-list";
 
 /// Where a redirected answer would go.
 const LAIR: &str = "adversary.lair";
@@ -66,12 +71,11 @@ struct Link {
 impl Adversary {
     /// Enrols the two identities and begins to listen to what the store is asked.
     pub async fn arrive(cast: &mut Cast) -> Result<Self, Fault> {
-        let (contractor, accomplice) = (enrol(cast, "contractor")?, enrol(cast, "accomplice")?);
-        let ttl = std::time::Duration::from_secs(3600);
-        let grant = cast
-            .mesh
-            .grant(&key_of(&contractor), Scope::parse([GRANTED])?, 1, ttl)?;
-        cast.mesh.publish()?;
+        let (contractor, grant) = enrol(cast, CONTRACTOR, &[GRANTED]).await?;
+        let grant = grant.ok_or("the contractor was granted nothing")?;
+        // Who joins a served mesh to do something has a grant; elsewhere a key is enough.
+        let own: &[&str] = if cast.plane().is_some() { &[OWN] } else { &[] };
+        let (accomplice, _) = enrol(cast, ACCOMPLICE, own).await?;
         let bus = cast.raw_bus().await?;
         let overheard = bus.subscribe("store.read.*".into(), None).await?;
         let mut lair = bus.subscribe(LAIR.into(), None).await?;
@@ -173,23 +177,34 @@ impl Adversary {
     }
 }
 
-/// Carries out all five. Returns the classes of the refusals, which the audit must show as well.
+/// What the attacks came to.
+pub struct Outcome {
+    /// The classes of the refusals, which the audit must show as well.
+    pub refused: Vec<&'static str>,
+    /// The message under the delegation that says more than the contractor was granted.
+    pub evidence: Bytes,
+}
+
+/// Carries out all five.
 pub async fn strike(
     mut adversary: Adversary,
     ledger: &Ledger,
     store: &Store,
-) -> Result<Vec<&'static str>, Fault> {
+) -> Result<Outcome, Fault> {
     let genuine = adversary.overheard.next().await.ok_or("the bus is gone")?;
     say(
         "adversary",
         &format!("overheard a request on {}", genuine.subject),
     );
-    let mut classes = Vec::new();
+    let (mut classes, mut evidence) = (Vec::new(), Bytes::new());
     for attack in adversary.plan(&genuine)? {
         let frame = Frame::parse(&attack.bytes)?;
         let header = frame.header()?;
         let mid = data_encoding::HEXLOWER.encode(&header.mid);
         let (name, class) = (attack.name, attack.expected.name());
+        if attack.expected == Class::ScopeExceeded {
+            evidence = attack.bytes.clone().into();
+        }
         let before = settled(store.client()).await;
 
         let mut message = Outgoing::new(header.subject, attack.bytes);
@@ -219,7 +234,10 @@ pub async fn strike(
     if next.payload != "anything?" {
         return Err("an answer was redirected".into());
     }
-    Ok(classes)
+    Ok(Outcome {
+        refused: classes,
+        evidence,
+    })
 }
 
 /// The counters of an agent that has counted the outcome of everything it received.
@@ -242,11 +260,14 @@ fn impersonate(genuine: &[u8]) -> Result<Vec<u8>, Fault> {
 }
 
 /// Enrols an agent whose secret key the adversary knows.
-fn enrol(cast: &mut Cast, id: &str) -> Result<SigningKey, Fault> {
+async fn enrol(
+    cast: &mut Cast,
+    id: &'static str,
+    granted: &[&str],
+) -> Result<(SigningKey, Option<Chain>), Fault> {
     let stolen = random_key()?;
     let key = identity::SigningKey::from_seed(stolen.as_bytes())?;
-    cast.mesh.enrol(&AgentId::parse(id)?, &key)?;
-    Ok(stolen)
+    Ok((stolen, cast.recruit(id, key, granted).await?))
 }
 
 fn key_of(key: &SigningKey) -> KeyBytes {

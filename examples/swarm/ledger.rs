@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use trustmesh::Client;
 use trustmesh::audit;
 use trustmesh::audit::AuditEvent;
@@ -18,6 +19,7 @@ use trustmesh::graph::AuthorizationGraph;
 
 use crate::Fault;
 use crate::cast::Cast;
+use crate::plane::Plane;
 use crate::stage::say;
 use crate::stage::success;
 
@@ -64,6 +66,21 @@ impl Ledger {
         Ok(())
     }
 
+    /// Waits until what the verifier service says is heard: it notes each change of its books, of
+    /// nothing too.
+    pub async fn hears(&self, plane: &Plane) -> Result<(), Fault> {
+        let deadline = Instant::now() + PATIENCE;
+        let heard = || notice(&self.book.borrow().records, "operator", "");
+        while !heard() {
+            if Instant::now() > deadline {
+                return Err("the audit should show what the verifier does".into());
+            }
+            plane.change(|_| ()).await?;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
     /// Waits for the refusal of a message, with this class.
     pub async fn refused(&self, by: &str, mid: &str, class: &str) -> Result<DecisionEvent, Fault> {
         let what = format!("{by} to refuse {mid} as {class}");
@@ -81,6 +98,34 @@ impl Ledger {
             request && decision.verdict == Word::Allow && decision.sender.as_deref() == Some(sender)
         })
         .await
+    }
+
+    /// Waits until the verifier service has said this of an agent: the beginning of a notice.
+    pub async fn noticed(&self, topic: &str, beginning: &str) -> Result<(), Fault> {
+        let what = format!("the verifier's notice, {topic}: {beginning} …");
+        self.wait(&what, |book| notice(&book.records, topic, beginning))
+            .await
+    }
+
+    /// Waits until everything that an agent's client decided has arrived.
+    pub async fn has_all_of(&self, id: &str, counters: &Counters) -> Result<(), Fault> {
+        let expected = counters.allowed + counters.denied_total();
+        let what = format!("{expected} decisions of {id}");
+        let own = |book: &Book| {
+            let own = book.records.iter().filter(|r| r.emitter == id);
+            own.filter_map(decided).count() as u64
+        };
+        self.wait(&what, |book| own(book) >= expected).await
+    }
+
+    async fn wait(&self, what: &str, arrived: impl Fn(&Book) -> bool) -> Result<(), Fault> {
+        let mut book = self.book.clone();
+        let arrived = book.wait_for(|book| arrived(book));
+        let late = |_| format!("the audit should show {what}");
+        tokio::time::timeout(PATIENCE, arrived)
+            .await
+            .map_err(late)??;
+        Ok(())
     }
 
     async fn decision(
@@ -108,12 +153,13 @@ impl Ledger {
 
     /// Waits until the record of every decision has arrived. Nothing may be in flight.
     pub async fn complete(&self, cast: &Cast) -> Result<Vec<AuditRecord>, Fault> {
-        let mut expected = 0;
         for (_, client) in cast.clients() {
             client.flush_audit().await;
-            let counters = client.counters();
-            expected += counters.allowed + counters.denied_total();
         }
+        let counters = cast.counters().into_values().flatten();
+        let expected: u64 = counters
+            .map(|counters| counters.allowed + counters.denied_total())
+            .sum();
         let mut book = self.book.clone();
         let count = |book: &Book| book.records.iter().filter_map(decided).count() as u64;
         let arrived = book.wait_for(|book| count(book) >= expected);
@@ -128,7 +174,17 @@ impl Ledger {
     }
 }
 
-fn decided(record: &AuditRecord) -> Option<&DecisionEvent> {
+/// Whether the verifier service has said this.
+pub fn notice(records: &[AuditRecord], topic: &str, beginning: &str) -> bool {
+    let mut said = records.iter().filter(|r| r.emitter == "verifier");
+    said.any(|record| match &record.event {
+        AuditEvent::Notice { topic: of, text } => of == topic && text.starts_with(beginning),
+        _ => false,
+    })
+}
+
+/// The decision in a record.
+pub fn decided(record: &AuditRecord) -> Option<&DecisionEvent> {
     match &record.event {
         AuditEvent::Decision(decision) => Some(decision),
         _ => None,
@@ -141,7 +197,7 @@ pub fn summary(records: &[AuditRecord], cast: &Cast, attacks: &[&str]) -> Result
     println!();
     println!("{:>19}  accepted  refused   p50 µs   p99 µs", "verified by");
     let (mut costs, mut refused) = (Vec::new(), Vec::new());
-    for (id, client) in cast.clients() {
+    for (id, counters) in cast.counters() {
         let mine = || {
             records
                 .iter()
@@ -153,7 +209,7 @@ pub fn summary(records: &[AuditRecord], cast: &Cast, attacks: &[&str]) -> Result
             .count() as u64;
         let denied = mine().filter_map(|decision| decision.class.as_deref());
         let denied: Vec<&str> = denied.collect();
-        conserved(id, &client.counters(), allowed, denied.len() as u64)?;
+        conserved(id, &counters, allowed, denied.len() as u64)?;
         let mut own: Vec<u64> = mine().filter_map(|decision| decision.cost_ns).collect();
         row(id, allowed, denied.len(), &mut own);
         costs.extend(own);
@@ -188,13 +244,16 @@ pub fn summary(records: &[AuditRecord], cast: &Cast, attacks: &[&str]) -> Result
 }
 
 /// What came in must have gone somewhere, and the audit must say the same.
-fn conserved(id: &str, counters: &Counters, allowed: u64, denied: u64) -> Result<(), Fault> {
-    let sound = counters.received == counters.allowed + counters.denied_total()
-        && counters.allowed == counters.handler_runs + counters.withdrawn
-        && (counters.allowed, counters.denied_total()) == (allowed, denied)
-        && counters.audit_decisions == allowed + denied
-        && counters.handler_panics + counters.audit_lost + counters.unaudited == 0;
-    if sound {
+fn conserved(id: &str, counters: &[Counters], allowed: u64, denied: u64) -> Result<(), Fault> {
+    let kept = |counters: &Counters| {
+        counters.received == counters.allowed + counters.denied_total()
+            && counters.allowed == counters.handler_runs + counters.withdrawn
+            && counters.audit_decisions == counters.allowed + counters.denied_total()
+            && counters.handler_panics + counters.audit_lost + counters.unaudited == 0
+    };
+    let accepted: u64 = counters.iter().map(|counters| counters.allowed).sum();
+    let refused: u64 = counters.iter().map(Counters::denied_total).sum();
+    if counters.iter().all(kept) && (accepted, refused) == (allowed, denied) {
         Ok(())
     } else {
         Err(format!("{id}: the audit has {allowed} + {denied}, the counters {counters:?}").into())
@@ -215,7 +274,7 @@ fn row(who: &str, allowed: u64, refused: usize, costs: &mut [u64]) {
 }
 
 /// Draws the authorization graph from the audit alone.
-pub fn draw(records: &[AuditRecord], out: &Path) -> Result<(), Fault> {
+pub fn draw(records: &[AuditRecord], out: &Path) -> Result<AuthorizationGraph, Fault> {
     let mut graph = AuthorizationGraph::new();
     records.iter().for_each(|record| graph.add(record));
     if graph.unfounded() + graph.contradictions() > 0 {
@@ -233,5 +292,5 @@ pub fn draw(records: &[AuditRecord], out: &Path) -> Result<(), Fault> {
         records.len()
     );
     success("auditor", &format!("drew the graph: {told}"));
-    Ok(())
+    Ok(graph)
 }

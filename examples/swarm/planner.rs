@@ -6,6 +6,7 @@ use futures_util::StreamExt as _;
 use futures_util::TryStreamExt as _;
 use futures_util::stream;
 use trustmesh::Client;
+use trustmesh::proto::chain::Chain;
 use trustmesh::proto::identity::AgentId;
 use trustmesh::proto::scope::Scope;
 
@@ -65,22 +66,12 @@ impl Planner {
     ///
     /// The task carries authority for each researcher, for this document alone.
     pub async fn research(&self, name: &str) -> Result<Finding, Fault> {
-        let document = token(name);
-        let scope = Scope::parse([
-            format!("req:tools.summarise.{document}"),
-            format!("req+delegate:tools.read.{document}"),
-            format!("req+delegate:store.read.{document}"),
-        ])?;
         let mut task = self
             .client
             .compose("team.research")
             .payload(name.to_owned());
         for researcher in RESEARCHERS {
-            let researcher = AgentId::parse(researcher)?;
-            let grant = self
-                .client
-                .delegate_to_depth(&researcher, scope.clone(), RESEARCH, 2)?;
-            task = task.grant(&grant);
+            task = task.grant(&self.lend(researcher, name)?);
         }
         let finding: Finding = serde_json::from_slice(&ask(task).await?)?;
         let terms: Vec<_> = finding
@@ -94,7 +85,21 @@ impl Planner {
         Ok(finding)
     }
 
-    /// The same for many documents, several at a time, in the order given.
+    /// Authority for a researcher, for one document, under the key it has now.
+    pub fn lend(&self, researcher: &str, name: &str) -> Result<Chain, Fault> {
+        let document = token(name);
+        let scope = Scope::parse([
+            format!("req:tools.summarise.{document}"),
+            format!("req+delegate:tools.read.{document}"),
+            format!("req+delegate:store.read.{document}"),
+        ])?;
+        let researcher = AgentId::parse(researcher)?;
+        Ok(self
+            .client
+            .delegate_to_depth(&researcher, scope, RESEARCH, 2)?)
+    }
+
+    /// [`research`](Self::research) for many documents, several at a time, in the order given.
     pub async fn research_all(&self, names: &[String]) -> Result<Vec<Finding>, Fault> {
         stream::iter(names)
             .map(|name| self.research(name))

@@ -1,10 +1,12 @@
 //! Researchers, tools and the writer. None of them may ask for anything in its own name: each acts
 //! on the authority that came with its task, and hands on a smaller piece of it.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
+use trustmesh::Client;
 use trustmesh::Message;
 use trustmesh::Service;
 use trustmesh::proto::identity::AgentId;
@@ -15,6 +17,7 @@ use crate::cast::Cast;
 use crate::cast::RESEARCHERS;
 use crate::cast::ask;
 use crate::documents::token;
+use crate::plane::Plane;
 use crate::planner::Planner;
 use crate::report;
 use crate::stage::say;
@@ -26,19 +29,45 @@ const SUMMARISING: Duration = Duration::from_secs(30);
 /// For how long the reader may work for the summariser.
 const READING: Duration = Duration::from_secs(15);
 
-/// Puts everyone to work. They stop when the returned services are dropped.
-pub async fn assemble(cast: &Cast) -> Result<Vec<Service>, Fault> {
-    let mut team = Vec::new();
+/// Everyone at work. They stop when it is dropped.
+pub struct Team {
+    researchers: BTreeMap<&'static str, Service>,
+    _others: [Service; 3],
+}
+
+/// Puts everyone to work.
+pub async fn assemble(cast: &Cast) -> Result<Team, Fault> {
+    let mut team = Team {
+        researchers: BTreeMap::new(),
+        _others: [
+            serve(cast, "tools/summarise", "tools.summarise.*", summarise).await?,
+            serve(cast, "tools/reader", "tools.read.*", read).await?,
+            serve_writing(cast).await?,
+        ],
+    };
     for id in RESEARCHERS {
+        team.take_up(cast, id).await?;
+    }
+    Ok(team)
+}
+
+impl Team {
+    /// A researcher takes tasks from now on.
+    pub async fn take_up(&mut self, cast: &Cast, id: &'static str) -> Result<(), Fault> {
         let client = cast.connect(id).await?;
         let group = "researchers".to_owned();
         let handler = move |task| research(id, task);
-        team.push(client.queue_serve("team.research", group, handler).await?);
+        let service = client.queue_serve("team.research", group, handler);
+        self.researchers.insert(id, service.await?);
+        Ok(())
     }
-    team.push(serve(cast, "tools/summarise", "tools.summarise.*", summarise).await?);
-    team.push(serve(cast, "tools/reader", "tools.read.*", read).await?);
-    team.push(serve(cast, "writer", "team.write", write).await?);
-    Ok(team)
+
+    /// A researcher takes no more tasks, and has finished those it has.
+    pub async fn lay_down(&mut self, id: &'static str) -> Result<(), Fault> {
+        let service = self.researchers.remove(id).ok_or("not at work")?;
+        service.stop().await;
+        Ok(())
+    }
 }
 
 async fn serve<F>(
@@ -52,6 +81,13 @@ where
 {
     let client = cast.connect(id).await?;
     Ok(client.serve(subject, handler).await?)
+}
+
+async fn serve_writing(cast: &Cast) -> Result<Service, Fault> {
+    let client = cast.connect("writer").await?;
+    let plane = cast.plane().cloned();
+    let handler = move |task| write(task, plane.clone());
+    Ok(client.serve("team.write", handler).await?)
 }
 
 /// Everyone who will ask proves itself to everyone it will ask, and the other way round: policy
@@ -80,8 +116,13 @@ pub async fn shake_hands(cast: &Cast, planner: &Planner) -> Result<(), Fault> {
 /// A researcher has the document summarised, which includes having it read.
 async fn research(me: &'static str, task: Message) -> Result<Bytes, Fault> {
     let name = String::from_utf8(task.payload.to_vec())?;
+    let finding = have_summarised(&task.acting()?, me, name).await?;
+    Ok(serde_json::to_vec(&finding)?.into())
+}
+
+/// What a researcher does that acts on the authority of a task.
+pub async fn have_summarised(acting: &Client, me: &str, name: String) -> Result<Finding, Fault> {
     let document = token(&name);
-    let acting = task.acting()?;
     let scope = Scope::parse([
         format!("req:tools.read.{document}"),
         format!("req+delegate:store.read.{document}"),
@@ -94,7 +135,7 @@ async fn research(me: &'static str, task: Message) -> Result<Bytes, Fault> {
     let mut finding: Finding = serde_json::from_slice(&ask(request).await?)?;
     finding.name = name;
     finding.by = me.to_owned();
-    Ok(serde_json::to_vec(&finding)?.into())
+    Ok(finding)
 }
 
 /// The summariser has the document read, and says what is in it.
@@ -118,10 +159,15 @@ async fn read(task: Message) -> Result<Bytes, Fault> {
     ask(task.acting()?.compose(format!("store.read.{document}"))).await
 }
 
-/// The writer writes report and index and has the store keep them.
-async fn write(task: Message) -> Result<Bytes, Fault> {
+/// The writer writes report and index and has the store keep them. In a served mesh it presents
+/// the chain of its task first: by then policy asks for that.
+async fn write(task: Message, plane: Option<Plane>) -> Result<Bytes, Fault> {
     let findings: Vec<Finding> = serde_json::from_slice(&task.payload)?;
     let acting = task.acting()?;
+    if let Some(plane) = plane {
+        plane.present(&acting).await?;
+        say("writer", "presented the chain of its task: approved");
+    }
     let results = [
         ("report.md", report::report(&findings)),
         ("index.md", report::index(&findings)),

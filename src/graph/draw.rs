@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::AuthorizationGraph;
 use super::Node;
+use super::SERVICE;
 use super::Use;
 use super::visible;
 
@@ -19,6 +20,7 @@ enum Style {
     Authority,
     Allowed,
     Refused,
+    Certified,
 }
 
 /// Everything of one style between two nodes, drawn as one edge.
@@ -46,6 +48,7 @@ impl AuthorizationGraph {
                 Style::Authority => "==>",
                 Style::Allowed => "-->",
                 Style::Refused => "-.->",
+                Style::Certified => "--o",
             };
             if *style == Style::Refused {
                 refused.push(index.to_string());
@@ -84,6 +87,7 @@ impl AuthorizationGraph {
                 Style::Authority => "style=bold, color=blue",
                 Style::Allowed => "style=solid",
                 Style::Refused => "style=dashed, color=red, fontcolor=red",
+                Style::Certified => "style=dotted, arrowhead=odot",
             };
             let (from, to, label) = (ids[from], ids[to], joined(&labels, "\\n", dot));
             lines.push(format!("n{from} -> n{to} [label=\"{label}\", {look}];"));
@@ -129,6 +133,9 @@ impl AuthorizationGraph {
             for (class, count) in &outcomes.refused {
                 draw(Style::Refused, from, to, format!("{class}: {what}"), *count);
             }
+        }
+        for (agent, what, count) in self.certifications() {
+            draw(Style::Certified, &*SERVICE, agent, what.to_string(), count);
         }
         edges
     }

@@ -18,6 +18,7 @@ mod client_observability;
 mod client_remint;
 mod client_sessions;
 mod client_shared_replay;
+mod example_swarm;
 mod handshake;
 mod layering;
 mod nats_logins;
