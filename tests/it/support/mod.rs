@@ -1,9 +1,12 @@
 //! What the tests share: servers to talk to, and ways to wait without sleeping.
 
+pub mod bucket;
 pub mod mesh;
 pub mod nats;
 pub mod plane;
+pub mod saved;
 pub mod served;
+pub mod traffic;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
