@@ -8,6 +8,7 @@ mod bus_supervision;
 mod client_approvals;
 mod client_audit;
 mod client_batches;
+mod client_bounds;
 mod client_breaker;
 mod client_conformance;
 mod client_dispatch;

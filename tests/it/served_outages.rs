@@ -14,6 +14,7 @@ use trustmesh::audit::DecisionEvent;
 use trustmesh::audit::Word;
 use trustmesh::proto::rejection::Class;
 use trustmesh::proto::scope::Action;
+use trustmesh::proto::trust::Admission;
 
 use crate::support::PATIENCE;
 use crate::support::eventually;
@@ -102,7 +103,13 @@ async fn broker_restarts_lose_no_subscription_and_double_no_handler() {
     let runs = Runs::default();
     let (mut agents, mut services) = (Vec::new(), Vec::new());
     for n in 0..AGENTS {
-        let agent = mesh.agent(&format!("a{n}"), &["req+serve:work.>"]).await;
+        let (enrolled, root) = mesh.join(&format!("a{n}"), &["req+sub+serve:work.>"]).await;
+        let bus = mesh.wire.raw().await;
+        let identity = enrolled.follow(root, Admission::Production, &*bus).await;
+        // What is lost with the broker is asked for again soon.
+        let options = mesh.options(identity.unwrap());
+        let options = options.request_timeout(Some(Duration::from_secs(1)));
+        let agent = options.connect(server.url()).await.unwrap();
         let runs = runs.clone();
         let handler = move |message: Message| {
             let text = String::from_utf8(message.payload.to_vec()).unwrap();

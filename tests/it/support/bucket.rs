@@ -45,7 +45,8 @@ impl Bucket<'_> {
         }
     }
 
-    /// Publishes what makes the server forget everything else in the stream.
+    /// Publishes what makes the server forget everything else in the stream. It refuses that of
+    /// everybody, until its owner allows it.
     pub async fn roll_up(&self, value: Bytes) {
         match &self.0.wire {
             Wire::Memory(_) => {
@@ -54,17 +55,37 @@ impl Bucket<'_> {
             }
             Wire::Nats(url) => {
                 let raw = async_nats::connect(url).await.unwrap();
-                let mut headers = async_nats::HeaderMap::new();
-                headers.insert("Nats-Rollup", "all");
-                let subject = format!("$KV.{}.head", self.0.bucket());
-                let inbox = raw.new_inbox();
-                let mut answers = raw.subscribe(inbox.clone()).await.unwrap();
-                raw.publish_with_reply_and_headers(subject, inbox, headers, value)
-                    .await
-                    .unwrap();
-                let answer = futures::StreamExt::next(&mut answers).await.unwrap();
-                assert!(!String::from_utf8_lossy(&answer.payload).contains("error"));
+                assert!(self.try_roll_up(&raw, &value).await.contains("rollup"));
+                self.allow_roll_up(&raw, true).await;
+                assert!(!self.try_roll_up(&raw, &value).await.contains("\"error\""));
+                // As it was: a bucket that is not as asked for is not opened at all.
+                self.allow_roll_up(&raw, false).await;
             }
         }
+    }
+
+    async fn allow_roll_up(&self, raw: &async_nats::Client, is_allowed: bool) {
+        let api = |verb| format!("$JS.API.STREAM.{verb}.KV_{}", self.0.bucket());
+        let info = raw.request(api("INFO"), "".into()).await.unwrap();
+        let info: serde_json::Value = serde_json::from_slice(&info.payload).unwrap();
+        let mut config = info["config"].clone();
+        config["allow_rollup_hdrs"] = is_allowed.into();
+        let update = config.to_string().into();
+        let updated = raw.request(api("UPDATE"), update).await.unwrap();
+        let updated = String::from_utf8_lossy(&updated.payload).into_owned();
+        assert!(!updated.contains("\"error\""), "{updated}");
+    }
+
+    async fn try_roll_up(&self, raw: &async_nats::Client, value: &Bytes) -> String {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Nats-Rollup", "all");
+        let subject = format!("$KV.{}.head", self.0.bucket());
+        let inbox = raw.new_inbox();
+        let mut answers = raw.subscribe(inbox.clone()).await.unwrap();
+        raw.publish_with_reply_and_headers(subject, inbox, headers, value.clone())
+            .await
+            .unwrap();
+        let answer = futures::StreamExt::next(&mut answers).await.unwrap();
+        String::from_utf8_lossy(&answer.payload).into_owned()
     }
 }

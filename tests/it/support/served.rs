@@ -7,7 +7,6 @@ use bytes::Bytes;
 use trustmesh::Client;
 use trustmesh::ConnectOptions;
 use trustmesh::Identity;
-use trustmesh::bus::memory::MemoryBus;
 use trustmesh::bus::nats::NatsBus;
 use trustmesh::client::clock::Clock;
 use trustmesh::client::clock::SystemClock;
@@ -160,13 +159,6 @@ impl Served {
     /// The name of the bucket.
     pub fn bucket(&self) -> String {
         format!("TRUSTMESH_{}", self.mesh)
-    }
-
-    pub fn memory(&self) -> &MemoryBus {
-        match &self.wire {
-            Wire::Memory(bus) => bus,
-            Wire::Nats(_) => panic!("not in this process"),
-        }
     }
 }
 
