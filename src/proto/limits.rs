@@ -127,6 +127,12 @@ pub const REPLAY_TOTAL: usize = 1 << 22;
 /// signatures, never safety.
 pub const CHAIN_CACHE: usize = 4096;
 
+/// Of those, the ones of one sender (§7.3): sixteen who send more, and nobody else, push out others.
+pub const CHAIN_SHARE: usize = 256;
+
+/// Senders whose shares are counted at once: 8 MiB of ids when all have theirs.
+pub const CHAIN_SENDERS: usize = 1024;
+
 /// Rate-limiter buckets kept by one receiver (§10.5), one for each pair of rule and link.
 pub const RATE_BUCKETS: usize = 1 << 16;
 

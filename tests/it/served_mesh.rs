@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use serde_json::json;
 use trustmesh::Client;
 use trustmesh::audit::AuditEvent;
 use trustmesh::client::AuditStream;
@@ -21,52 +19,13 @@ use trustmesh::proto::trust::TrustState;
 use trustmesh::services::authority::Authority;
 
 use crate::support::PATIENCE;
+use crate::support::bucket::Bucket;
 use crate::support::eventually;
 use crate::support::mesh::message;
 use crate::support::nats;
 use crate::support::plane::Wire;
 use crate::support::plane::key;
 use crate::support::served::Served;
-
-/// What the bus's owner can do to a bucket.
-struct Bucket<'a>(&'a Served);
-
-impl Bucket<'_> {
-    async fn wipe(&self) {
-        match &self.0.wire {
-            Wire::Memory(bus) => bus.bucket(&self.0.bucket()).wipe(),
-            Wire::Nats(url) => {
-                let raw = async_nats::connect(url).await.unwrap();
-                let purge = format!("$JS.API.STREAM.PURGE.KV_{}", self.0.bucket());
-                raw.request(purge, json!({}).to_string().into())
-                    .await
-                    .unwrap();
-            }
-        }
-    }
-
-    async fn read(&self, key: &str) -> Option<Bytes> {
-        let config = trustmesh::bus::store::BucketConfig::new(self.0.bucket())
-            .with_max_value_bytes(trustmesh::proto::trust::BULLETIN_MAX)
-            .with_max_bytes(512 * 1024 * 1024)
-            .existing();
-        let store = self.0.wire.raw().await.store(&config).await.unwrap();
-        store.get(key).await.unwrap().map(|entry| entry.value)
-    }
-
-    async fn overwrite(&self, key: &str, value: Bytes) {
-        match &self.0.wire {
-            Wire::Memory(bus) => {
-                bus.bucket(&self.0.bucket()).overwrite(key, value);
-            }
-            Wire::Nats(url) => {
-                let raw = async_nats::connect(url).await.unwrap();
-                let subject = format!("$KV.{}.{key}", self.0.bucket());
-                raw.request(subject, value).await.unwrap();
-            }
-        }
-    }
-}
 
 async fn jetstream() -> Wire {
     Wire::Nats(nats::jetstream().await.url())

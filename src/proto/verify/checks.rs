@@ -14,6 +14,7 @@ use super::Scene;
 use super::asker::Asker;
 use super::asker::in_inbox_of;
 use super::asker::unexpected;
+use super::chains::Chains;
 use crate::proto::approval::Approval;
 use crate::proto::audit::HeaderFacts;
 use crate::proto::batch::BatchClaims;
@@ -31,7 +32,6 @@ use crate::proto::identity::KeyBytes;
 use crate::proto::identity::PublicKey;
 use crate::proto::limits::APPROVAL_CACHE;
 use crate::proto::limits::BATCH_CACHE;
-use crate::proto::limits::CHAIN_CACHE;
 use crate::proto::names::Tag;
 use crate::proto::policy::Approvals;
 use crate::proto::policy::Permitted;
@@ -58,7 +58,7 @@ pub(super) struct Checks {
     pub(super) skew: ClockSkew,
     /// Chains whose signatures verified, by the id of their last link. One is met again only in the
     /// very same bytes.
-    chains: Cache<ObjectId, VerifiedChain>,
+    chains: Chains<VerifiedChain>,
     /// Batches whose signature verified, by body and signature.
     batches: Cache<ObjectId, Authentic<BatchClaims>>,
     /// Approvals whose signature verified, by all their bytes.
@@ -80,7 +80,7 @@ impl Checks {
     pub(super) fn new(skew: ClockSkew) -> Self {
         Self {
             skew,
-            chains: Cache::new(CHAIN_CACHE),
+            chains: Chains::new(),
             batches: Cache::new(BATCH_CACHE),
             approvals: Cache::new(APPROVAL_CACHE),
         }
@@ -148,7 +148,7 @@ impl Checks {
         found.authentic = true;
         if is_new {
             // Only chains that came with an authentic message are worth remembering.
-            self.chains.insert(claims.leaf, chain.clone());
+            self.chains.insert(&sender_key, claims.leaf, chain.clone());
         }
         let asker = Requester::of(&authentic, id, sender_key);
         let checked = || -> Result<Checked, Rejection> {

@@ -13,6 +13,7 @@
 //! A [`Judge`] makes the same checks for a third party, as far as anybody but the receiver can.
 
 mod asker;
+mod chains;
 mod checks;
 mod credential;
 mod envelope;

@@ -163,6 +163,7 @@ impl Authority {
                 .collect(),
             epoch: state.latest_epoch(),
             saved: state.latest_epoch(),
+            shared: state.latest_epoch(),
             root: files.root,
             clock,
             published: None,

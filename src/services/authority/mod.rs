@@ -143,6 +143,8 @@ pub struct Authority {
     epoch: u64,
     /// The highest epoch that is on disk as far as this authority knows.
     saved: u64,
+    /// The highest epoch of which these books have everything: opened, taken over or published.
+    shared: u64,
     clock: Arc<dyn Clock>,
     published: Option<Arc<TrustHandle>>,
     /// Of a served mesh.
@@ -249,6 +251,7 @@ impl Authority {
             scoring: false,
             epoch: 0,
             saved: 0,
+            shared: 0,
             clock,
             published: None,
         })

@@ -241,6 +241,7 @@ impl Authority {
             .press
             .continue_after(snapshot.edition().epoch, time.epoch());
         self.epoch = self.epoch.max(snapshot.edition().epoch);
+        self.shared = self.shared.max(snapshot.edition().epoch);
         self.agents = agents;
         self.ledger = ledger;
         self.policy = state.policy().clone();
@@ -250,6 +251,24 @@ impl Authority {
             .map(|(id, score)| (id.clone(), score))
             .collect();
         Ok(())
+    }
+
+    /// Whether somebody else published an epoch that these books were not made from. What was
+    /// signed here since they were opened has an epoch as well, and says nothing about that.
+    pub(crate) fn lacks(&self, epoch: u64) -> bool {
+        epoch > self.shared
+    }
+
+    /// What was signed last is what everybody has.
+    pub(crate) fn note_shared(&mut self) {
+        self.shared = self.epoch;
+    }
+
+    /// Signs timestamps above one that others may have seen, even if the clock was set back.
+    pub(crate) fn continue_time(&mut self, time: u64) {
+        if let Some(served) = &mut self.served {
+            served.press.continue_after(0, time);
+        }
     }
 
     /// The newest trust root.

@@ -77,6 +77,8 @@ pub(crate) struct Found {
     pub(crate) parts: HashMap<ObjectId, Bytes>,
     /// The epoch of its snapshot.
     pub(crate) epoch: u64,
+    /// The epoch of its timestamp.
+    pub(crate) time: u64,
 }
 
 impl Publisher {
@@ -126,6 +128,7 @@ impl Publisher {
             bulletin,
             parts,
             epoch: time.snapshot().epoch,
+            time: time.epoch(),
         }))
     }
 

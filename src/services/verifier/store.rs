@@ -70,11 +70,12 @@ impl ToStore {
             return Err(AuthorityError::Static.into());
         }
         let mut publisher = Publisher::open(self.bus.clone(), &self.prefix, authority).await?;
-        if let Some(found) = publisher.find(authority).await?
-            && found.epoch > authority.epoch()
-        {
-            tracing::info!(epoch = found.epoch, "taking over what the store has");
-            authority.take_over(&found.bulletin, &found.parts)?;
+        if let Some(found) = publisher.find(authority).await? {
+            authority.continue_time(found.time);
+            if authority.lacks(found.epoch) {
+                tracing::info!(epoch = found.epoch, "taking over what the store has");
+                authority.take_over(&found.bulletin, &found.parts)?;
+            }
         }
         self.publisher = Some(publisher);
         Ok(())
@@ -100,7 +101,9 @@ impl Publication for ToStore {
             if let Some(directory) = &self.directory {
                 authority.save(directory)?;
             }
-            self.send(authority).await
+            self.send(authority).await?;
+            authority.note_shared();
+            Ok(())
         })
     }
 

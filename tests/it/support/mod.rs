@@ -1,10 +1,13 @@
 //! What the tests share: servers to talk to, and ways to wait without sleeping.
 
 pub mod certificates;
+pub mod bucket;
 pub mod mesh;
 pub mod nats;
 pub mod plane;
+pub mod saved;
 pub mod served;
+pub mod traffic;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use trustmesh::Client;
 use trustmesh::ConnectOptions;
 use trustmesh::Identity;
-use trustmesh::bus::memory::MemoryBus;
 use trustmesh::bus::nats::NatsBus;
 use trustmesh::client::clock::Clock;
 use trustmesh::client::clock::SystemClock;
@@ -77,8 +76,18 @@ impl Served {
         identity: Identity,
         directory: Option<&std::path::Path>,
     ) -> VerifierService {
-        let options = self.options(identity);
         let settings = VerifierOptions::default();
+        self.start_within(mesh, identity, directory, settings).await
+    }
+
+    pub async fn start_within(
+        &self,
+        mesh: Authority,
+        identity: Identity,
+        directory: Option<&std::path::Path>,
+        settings: VerifierOptions,
+    ) -> VerifierService {
+        let options = self.options(identity);
         let store = |store: ToStore| {
             let store = store.prefix(self.prefix.clone());
             match directory {
