@@ -153,6 +153,12 @@ policy = v mesh:ourmesh epoch:number window30 ceilings blocked:list allowed:list
 needs:policyext*8 end
 policyany = id:u16 critical:bool value:blob32768
 need = pattern actions:mactions
+conduct = scores:soundscores quarantine:soundlimits end
+anyscores = start:u16 floor:u16 alarm:u16 costs gains lapse:u32
+costs = scope:u32 depth:u32 content:u32
+gains = reward:u32 quiet:number earned:u16 endorsement:u32 endorsed:u16
+anylimits = counted:number bad:u16 percent:u8 times relapse:u16
+times = first:number longest:number probation:number
 approval = v mesh:bin16 leaf:bin32 chain:bin32 registry:number revocations:number policy:number \
 window1 ext end
 approved = body:blob300 registrar:u8 signature:bin64 end
@@ -188,6 +194,9 @@ FORMATS = {"subject": rf"(?!.{{256}})({TOKEN}\.){{0,15}}{TOKEN}", "group": "[!-~
            "pattern": rf"(?!.{{256}})(({TOKEN}|\*)\.){{0,15}}({TOKEN}|\*|>)",
            "agent": "[a-z0-9][a-z0-9_-]*(/[a-z0-9][a-z0-9_-]*)*", "header": "[!-9;-~]+",
            1: b"(?s:.{24})", 2: b"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", 3: b"[^\0]"}
+CONDUCT = encode([  # the defaults, §10.9
+    [500, 0, 200, [100_000, 100_000, 50_000], [5000, 3_600_000, 300, 20_000, 100], 3600],
+    [10_000, 20, 50, [60_000, 3_600_000, 600_000], 3]])
 NO_LIMITS = Record(max_age=None, max_depth=None, rate=None, min_score=None, session=False, modes=7)
 
 
@@ -241,7 +250,17 @@ CHECKED = {  # type: what it is read as; what must hold, for value v and its Rea
     "extension": ("knownext", lambda v, r: v.id != 3 or v.value[0] <= 16, 1603),
     "mactions": ("u8", lambda v, r: v and not v & ~13, 106),
     "policyrising": ("policyany", lambda v, r: r.rises(v.id), 113),
-    "policyknown": ("policyrising", lambda v, r: v.id == 1 and v.critical, 113),
+    "policyknown": ("policyrising", lambda v, r: v.id in (1, 2) and v.critical, 113),
+    "soundscores": ("anyscores", lambda v, r: v.floor <= v.start and v.alarm <= 1000
+                    and v.start + v.gains.earned + v.gains.endorsed <= 1000
+                    and all(1 <= cost <= 1_000_000 and v.gains.reward <= cost // 2
+                            for cost in vars(v.costs).values())
+                    and v.gains.endorsement <= 1_000_000 and 1 <= v.gains.quiet <= 30 * DAY
+                    and 1 <= v.lapse <= 30 * DAY // 1000, 106),
+    "soundlimits": ("anylimits", lambda v, r: 1000 <= v.counted <= 600_000 and 1 <= v.bad <= 256
+                    and 1 <= v.percent <= 100 and 1 <= v.relapse <= v.bad
+                    and 1000 <= v.times.first <= v.times.longest <= 30 * DAY
+                    and v.times.probation <= 30 * DAY, 106),
     "grant": ("blob8192", lambda v, r: r.adds(len(v)) <= 16384, 201),
     "smallpair": ("anypair", lambda v, r: r.adds(len((v.name + v.value).encode())) <= 16384, 201),
     "pair": ("smallpair", lambda v, r: matches("header", v.name)
@@ -381,8 +400,13 @@ class Reader(Record):
             raise Deny(113) from None
 
     def policyext(self):
-        """What a policy asks approvals for, §10.7."""
-        r = Reader(data=self.read("policyknown").value)
+        """What a policy asks approvals for, §10.7; what conduct costs, §10.9, asks for none."""
+        extension = self.read("policyknown")
+        r = Reader(data=extension.value)
+        if extension.id == 2:
+            r.read("conduct")
+            refuse({113: r.data == CONDUCT})
+            return []
         needs = r.read("need<64")
         refuse({113: not needs})
         r.end()

@@ -106,6 +106,8 @@ impl Policy {
     /// | `allowed` | the same form; everybody when absent |
     /// | `rules` | at most 256 rules, required |
     /// | `approval` | at most 64 of [`NeedsApproval`], with `subjects` and `actions`; none by default |
+    /// | `scores` | members of [`Weights`](score::Weights); each has a default |
+    /// | `quarantine` | members of [`Settings`](breaker::Settings); each has a default |
     ///
     /// A rule has the members `name` (1 to 64 bytes, unique), `effect` (`allow` or `deny`),
     /// `actions` (names, at least one) and `subjects` (a pattern). An allow rule may also have

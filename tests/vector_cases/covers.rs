@@ -659,7 +659,15 @@ pub const COVERS: &[(&str, &[&str])] = &[
         "M-policy-ext-size",
         &["files/approval-ext-value-32769-bytes"],
     ),
-    ("M-policy-ext-order", &["files/approval-ext-twice"]),
+    (
+        "M-policy-ext-order",
+        &[
+            "files/approval-ext-twice",
+            "files/scoring-twice",
+            "files/scoring-before-approval",
+            "files/scoring-after-approval",
+        ],
+    ),
     (
         "M-policy-ext-known",
         &[
@@ -667,11 +675,16 @@ pub const COVERS: &[(&str, &[&str])] = &[
             "files/approval-ext-not-critical",
             "files/approval-ext-id-*",
             "files/approval-ext-one",
+            "files/scoring-not-critical",
         ],
     ),
     (
         "M-policy-ext-value",
-        &["files/approval-ext-value-*", "files/approval-needs-*=allow"],
+        &[
+            "files/approval-ext-value-*",
+            "files/approval-needs-*=allow",
+            "files/scoring-value-*",
+        ],
     ),
     (
         "M-needs-count",
@@ -750,6 +763,51 @@ pub const COVERS: &[(&str, &[&str])] = &[
             "approval/too-old-*",
         ],
     ),
+    (
+        "M-scoring-form",
+        &[
+            "files/scoring-one",
+            "files/scoring-value-*",
+            "files/scoring-*-too-long",
+            "files/scoring-*-too-wide",
+            "files/scoring-*-as-nil",
+            "files/scoring-*-as-float",
+            "files/scoring-start-65536*",
+            "files/scoring-percent-256",
+            "files/scoring-lapse-4-gib",
+        ],
+    ),
+    (
+        "M-scoring-scores",
+        &[
+            "files/scoring-scores-least",
+            "files/scoring-scores-most",
+            "files/scoring-start-*",
+            "files/scoring-alarm-over",
+            "files/scoring-cost-*",
+            "files/scoring-reward-*=allow",
+            "files/scoring-reward-*=106",
+            "files/scoring-quiet-*",
+            "files/scoring-sum-*",
+            "files/scoring-endorsement-over",
+            "files/scoring-lapse-*",
+        ],
+    ),
+    (
+        "M-scoring-quarantine",
+        &[
+            "files/scoring-quarantine-least",
+            "files/scoring-quarantine-most",
+            "files/scoring-window-*",
+            "files/scoring-bad-*",
+            "files/scoring-percent-*",
+            "files/scoring-first-*",
+            "files/scoring-longest-over",
+            "files/scoring-probation-over",
+            "files/scoring-relapse-*",
+        ],
+    ),
+    ("M-scoring-default", &["files/scoring-defaults*"]),
     ("M-permit-ttl", &["policy/ttl-*", "order/ttl-and-deny-rule"]),
     (
         "M-permit-deny",

@@ -15,6 +15,7 @@ use super::policies::lists;
 use super::policies::rules;
 use super::policies::scores;
 use super::root::state;
+use super::scoring::scoring;
 use super::vault;
 use super::vault::File;
 use super::vault::Vault;
@@ -59,6 +60,7 @@ pub fn write(book: &mut Book) {
     lists(book);
     rules(book);
     approvals(book);
+    scoring(book);
     scores(book);
     replacing(book);
 }

@@ -39,6 +39,7 @@ mod roles;
 mod root;
 mod route;
 mod scope;
+mod scoring;
 mod served;
 mod served_age;
 mod served_follow;

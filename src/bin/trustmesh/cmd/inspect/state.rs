@@ -21,6 +21,8 @@ use super::lens::Lens;
 use super::lens::NO_TRUST;
 use super::sheet::Cell;
 use super::sheet::Sheet;
+use crate::cmd::policy::conduct;
+use crate::cmd::policy::conduct::Section;
 use crate::failure::Failure;
 use crate::object;
 use crate::text::utc;
@@ -201,14 +203,25 @@ fn policy(sheet: Sheet, policy: &Policy) -> Sheet {
             .text("name", rule.name())
             .text("says", rule)
     });
-    sheet
+    let sheet = sheet
         .row("envelope ttl", Cell::Number(ttl.envelope_ms.into()))
         .row("grant ttl", Cell::Number(ttl.grant_ms))
         .row("delegation ttl", Cell::Number(ttl.delegation_ms))
         .row("blocked", agents(policy.blocked()))
         .maybe("allowed", policy.allowed().map(agents))
         .maybe("needs approval", needs(policy))
-        .list("rules", rules.collect())
+        .list("rules", rules.collect());
+    conduct::said(policy).fold(sheet, |sheet, section| {
+        sheet.part(section.name, numbers(&section))
+    })
+}
+
+/// What a policy says of conduct: all numbers of a section, when one is not its default.
+fn numbers(section: &Section) -> Sheet {
+    let numbers = section.numbers.iter();
+    numbers.fold(Sheet::new(section.name), |sheet, number| {
+        sheet.row(number.name, Cell::Number(number.value))
+    })
 }
 
 fn needs(policy: &Policy) -> Option<Cell> {

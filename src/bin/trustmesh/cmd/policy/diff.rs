@@ -9,6 +9,8 @@ use serde::Serialize;
 use trustmesh::proto::policy::Agents;
 use trustmesh::proto::policy::Policy;
 
+use super::conduct;
+use super::conduct::Section;
 use super::read;
 use crate::cmd::OK;
 use crate::cmd::Outcome;
@@ -22,7 +24,7 @@ use crate::text::visible;
 /// The policies differ.
 const DIFFERENT: u8 = 1;
 
-/// Compare two policy files: rules, ceilings, lists and what needs an approval.
+/// Compare two policy files: rules, ceilings, lists, approvals and what conduct costs.
 #[derive(Args, Debug)]
 #[command(
     after_help = "The order of rules and how the files are written make no difference. Exit code \
@@ -89,12 +91,14 @@ impl Difference {
 }
 
 fn differences(old: &Policy, new: &Policy) -> Vec<Difference> {
-    let kinds: [Kind; 5] = [
+    let kinds: [Kind; 7] = [
         ("ceiling", ceilings),
         ("blocked", |policy| listed(policy.blocked())),
         ("allowed", |policy| allowed(policy.allowed())),
         ("rule", rules),
         ("approval", approval),
+        ("scores", |policy| numbers(&conduct::scores(policy))),
+        ("quarantine", |policy| numbers(&conduct::quarantine(policy))),
     ];
     let mut out = Vec::new();
     for (what, of) in kinds {
@@ -160,5 +164,13 @@ fn approval(policy: &Policy) -> Entries {
     let needs = policy.approval().iter();
     needs
         .map(|need| (need.subjects().to_string(), need.actions().to_string()))
+        .collect()
+}
+
+/// Every number has a value in every policy, so that none is added or removed.
+fn numbers(section: &Section) -> Entries {
+    let numbers = section.numbers.iter();
+    numbers
+        .map(|number| (number.name.to_owned(), number.value.to_string()))
         .collect()
 }

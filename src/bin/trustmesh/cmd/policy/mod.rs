@@ -1,5 +1,6 @@
 //! `policy`: what the mesh permits beyond what was granted.
 
+pub mod conduct;
 mod diff;
 mod facts;
 mod replay;
@@ -115,12 +116,18 @@ fn check(path: &Path, output: &Output) -> Outcome {
     for need in policy.approval() {
         output.line(format_args!("  needs approval: {need}"))?;
     }
+    for section in conduct::said(&policy) {
+        output.line(format_args!("  {}: {}", section.name, section.told()))?;
+    }
     if count == 0 {
         output.note("a policy without rules denies everything");
     }
     let approval = policy.approval().len();
     output.object(&serde_json::json!({
-        "file": path, "rules": count, "approval": approval, "sound": true,
+        "file": path, "rules": count, "approval": approval,
+        "scores": conduct::scores(&policy).json(),
+        "quarantine": conduct::quarantine(&policy).json(),
+        "sound": true,
     }))?;
     Ok(OK)
 }
@@ -165,11 +172,16 @@ fn explain(args: &Explain, global: &Global, output: &Output) -> Outcome {
     {
         output.line(format_args!("  and the chain needs approval: {need}"))?;
     }
+    for section in conduct::said(policy).filter(|_| permitted) {
+        output.line(format_args!("  with {}: {}", section.name, section.told()))?;
+    }
     let names: Vec<_> = about.iter().map(|rule| rule.name()).collect();
     output.object(&serde_json::json!({
         "verdict": if permitted { "allow" } else { "deny" },
         "action": args.action, "subject": args.subject, "rules": names,
         "approval": need,
+        "scores": conduct::scores(policy).json(),
+        "quarantine": conduct::quarantine(policy).json(),
     }))?;
     Ok(if permitted {
         OK
