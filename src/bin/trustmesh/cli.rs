@@ -133,6 +133,9 @@ pub enum Command {
     Agent(cmd::agent::Agent),
     #[command(subcommand)]
     Token(cmd::token::Token),
+    Serve(cmd::serve::Serve),
+    JoinToken(cmd::join_token::MakeToken),
+    Enroll(cmd::enroll::Enroll),
     Revoke(cmd::revoke::Revoke),
     CanI(cmd::can_i::CanI),
     #[command(subcommand)]

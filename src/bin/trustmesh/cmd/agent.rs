@@ -151,7 +151,8 @@ fn add(args: &Add, setting: &Setting, output: &Output) -> Outcome {
     Ok(OK)
 }
 
-fn taken(error: trustmesh::services::authority::AuthorityError, id: &str) -> anyhow::Error {
+/// Says what to do about an id that is enrolled already, or is none.
+pub fn taken(error: trustmesh::services::authority::AuthorityError, id: &str) -> anyhow::Error {
     use trustmesh::services::authority::AuthorityError;
     match error {
         AuthorityError::Taken => Failure::usage(format!("{id:?} is enrolled already"))
