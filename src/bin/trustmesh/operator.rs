@@ -71,6 +71,24 @@ pub enum Target {
     Agent(String),
 }
 
+impl Target {
+    /// What it is, in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Link(_) => "link",
+            Self::Key(_) => "key",
+            Self::Agent(_) => "agent",
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Link(id) | Self::Key(id) | Self::Agent(id) => id,
+        }
+    }
+}
+
 /// An agent, and what it is to have.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

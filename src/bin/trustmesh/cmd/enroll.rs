@@ -2,15 +2,14 @@
 
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::Args;
 use trustmesh::client::enrol::EnrolError;
 use trustmesh::client::enrol::Enrolled;
 use trustmesh::client::enrol::Enrolment;
 use trustmesh::client::join::fetch_root;
+use trustmesh::client::join::joining_key;
 use trustmesh::keyfile;
-use trustmesh::keyfile::KeyFileError;
 use trustmesh::proto::enrol::EnrolRefused;
 use trustmesh::proto::identity::AgentId;
 use trustmesh::proto::identity::SigningKey;
@@ -84,8 +83,7 @@ pub async fn run(args: &Enroll, global: &Global, output: &Output) -> Outcome {
     if args.dry_run {
         return join_token::tell(&token, None, true, output);
     }
-    private_directory(&directory)?;
-    let key = Arc::new(key(&directory)?);
+    let key = joining_key(setting.path(), &args.id, SigningKey::generate()?)?;
     let bus = setting.bus_of(&key.public().bytes()).await?;
     let root = fetch_root(&token, &bus).await?;
     let enrolment = Enrolment::new(token, root.clone()).agent(args.id.clone());
@@ -117,6 +115,7 @@ fn already(error: EnrolError, args: &Enroll, setting: &Setting, output: &Output)
     let again = matches!(reason, EnrolRefused::TokenUsed | EnrolRefused::IdTaken);
     match held.filter(|_| again) {
         Some(identity) => {
+            let _ = std::fs::remove_file(setting.agent_directory(&args.id).join(PENDING_FILE));
             let id = styled(NAME, &args.id);
             output.result(
                 format_args!(
@@ -176,17 +175,6 @@ fn own(args: &Enroll, setting: &Setting, directory: &Path) -> anyhow::Result<Joi
     private_directory(directory)?;
     keyfile::replace_text(&path, &token.to_text())?;
     Ok(token)
-}
-
-/// The key to join under: the one of an earlier try, or a new one.
-fn key(directory: &Path) -> anyhow::Result<SigningKey> {
-    let path = directory.join("key.pem");
-    let key = SigningKey::generate()?;
-    match keyfile::create(&path, &key) {
-        Ok(()) => Ok(key),
-        Err(KeyFileError::Exists { .. }) => Ok(keyfile::load(&path)?),
-        Err(error) => Err(error.into()),
-    }
 }
 
 fn tell(enrolled: &Enrolled, setting: &Setting, output: &Output) -> Outcome {
