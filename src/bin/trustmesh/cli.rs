@@ -137,6 +137,10 @@ pub enum Command {
     JoinToken(cmd::join_token::MakeToken),
     Enroll(cmd::enroll::Enroll),
     Revoke(cmd::revoke::Revoke),
+    Rotate(cmd::rotate::Rotate),
+    Renew(cmd::renew::Renew),
+    #[command(subcommand)]
+    Trust(cmd::trust::Trust),
     CanI(cmd::can_i::CanI),
     #[command(subcommand)]
     Policy(cmd::policy::Policy),

@@ -131,11 +131,6 @@ impl Failure {
         Self::new(code, what)
     }
 
-    /// The trust state on the bus is too old, or going back.
-    pub fn stale(what: impl Into<String>) -> Self {
-        Self::new(class_code(Class::StaleState), what)
-    }
-
     /// The verifier service refuses.
     pub fn enrolment(reason: EnrolRefused) -> Self {
         let what = format!("the verifier refuses: {reason}");

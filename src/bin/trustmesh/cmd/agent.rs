@@ -235,7 +235,7 @@ impl<'a> Row<'a> {
 }
 
 /// `live`, or what stands in the way.
-fn standing(certificate: &Certificate, trust: &TrustState, now: Timestamp) -> String {
+pub fn standing(certificate: &Certificate, trust: &TrustState, now: Timestamp) -> String {
     let place = Place::Certificate;
     let standing = trust
         .check_standing(&certificate.claims().key, now, ClockSkew::default(), place)

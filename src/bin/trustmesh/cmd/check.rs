@@ -11,8 +11,10 @@ use trustmesh::bus::Bus;
 use trustmesh::bus::Outgoing;
 use trustmesh::bus::nats::NatsBus;
 use trustmesh::bus::nats::SERVER_FLOOR;
+use trustmesh::client::home::Home;
 use trustmesh::keyfile;
 use trustmesh::proto::limits::RESERVE;
+use trustmesh::proto::root::TrustRoot;
 use trustmesh::proto::time::ClockSkew;
 use trustmesh::proto::time::Timestamp;
 use trustmesh::proto::trust::Purpose;
@@ -23,6 +25,7 @@ use super::Outcome;
 use super::wait_for;
 use crate::cli::Global;
 use crate::failure::CONFIG;
+use crate::failure::Failure;
 use crate::failure::Report;
 use crate::failure::UNREACHABLE;
 use crate::failure::exit_code;
@@ -177,6 +180,16 @@ fn check_trust(trust: &TrustState) -> anyhow::Result<Vec<Finding>> {
         // What such a clock says of windows says nothing about the files.
         return Ok(findings);
     }
+    if trust.root().is_served() {
+        // Which state is the newest, the server tells.
+        let text = format!(
+            "{name} is a served mesh, root version {}",
+            trust.root().version()
+        );
+        findings.push(Finding::pass("trust", text));
+        findings.extend(root_end(trust, now));
+        return Ok(findings);
+    }
     match trust.check_fresh(now, ClockSkew::default(), Purpose::Request) {
         Ok(()) => {
             let text = format!(
@@ -187,7 +200,7 @@ fn check_trust(trust: &TrustState) -> anyhow::Result<Vec<Finding>> {
         }
         Err(rejection) => findings.push(Finding::error(
             "trust",
-            &crate::failure::Failure::refused(rejection)
+            &Failure::refused(rejection)
                 .next("sign the files again (trustmesh policy push), or set the clock right")
                 .into(),
         )),
@@ -197,16 +210,18 @@ fn check_trust(trust: &TrustState) -> anyhow::Result<Vec<Finding>> {
         "static mesh: agents learn of a revocation when they read the files again",
         "copy trust/ to every agent after each revoke and policy push",
     ));
-    let end = trust.root().validity().until();
-    if end.since(now) < u64::try_from(SOON.as_millis()).unwrap_or(u64::MAX) {
-        let text = format!("the trust root ends at {}", text::utc(end));
-        findings.push(Finding::warn(
-            "trust",
-            text,
-            "make a new mesh, and move its agents",
-        ));
-    }
+    findings.extend(root_end(trust, now));
     Ok(findings)
+}
+
+/// A root that ends soon is worth a word.
+fn root_end(trust: &TrustState, now: Timestamp) -> Option<Finding> {
+    let end = trust.root().validity().until();
+    let soon = end.since(now) < u64::try_from(SOON.as_millis()).unwrap_or(u64::MAX);
+    soon.then(|| {
+        let text = format!("the trust root ends at {}", text::utc(end));
+        Finding::warn("trust", text, "make a new mesh, and move its agents")
+    })
 }
 
 /// A clock that is far behind shows in files from its future.
@@ -314,8 +329,43 @@ async fn check_server(bus: &NatsBus, setting: &Setting) -> Vec<Finding> {
         let hint = format!("an envelope reserves {RESERVE} of them: raise max_payload");
         findings.push(Finding::warn("nats", text, hint));
     }
-    findings.push(check_jetstream(bus).await);
+    let served = setting.open().ok().filter(|home| is_served(home));
+    findings.push(check_jetstream(bus, served.is_some()).await);
+    if let Some(home) = served {
+        findings.push(check_feed(&home, bus).await);
+    }
     findings
+}
+
+/// Whether a mesh directory is one of a served mesh.
+fn is_served(home: &Home) -> bool {
+    let root = std::fs::read(home.path().join("trust/root.tm"));
+    let root = root.map(|bytes| TrustRoot::parse(&bytes.into()));
+    matches!(root, Ok(Ok(root)) if root.is_served())
+}
+
+/// Fetches the newest trust state, as every agent does.
+async fn check_feed(home: &Home, bus: &NatsBus) -> Finding {
+    let checked = async {
+        home.catch_up(bus).await?;
+        let trust = home.trust()?.current();
+        let now = now()?;
+        trust
+            .check_fresh(now, ClockSkew::default(), Purpose::Authority)
+            .map_err(|rejection| {
+                Failure::refused(rejection)
+                    .next("start it where the role keys are: trustmesh serve")
+            })?;
+        let age = trust.time().map_or(0, |time| now.since(time.issued()));
+        Ok::<_, anyhow::Error>(format!(
+            "the verifier's newest timestamp is {} old",
+            text::span(age)
+        ))
+    };
+    match checked.await {
+        Ok(text) => Finding::pass("freshness", text),
+        Err(error) => Finding::error("freshness", &error),
+    }
 }
 
 /// Major and minor version.
@@ -324,7 +374,7 @@ fn version(text: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-async fn check_jetstream(bus: &NatsBus) -> Finding {
+async fn check_jetstream(bus: &NatsBus, needed: bool) -> Finding {
     let asked = async {
         let mut id = [0; 16];
         getrandom::fill(&mut id).ok()?;
@@ -345,6 +395,10 @@ async fn check_jetstream(bus: &NatsBus) -> Finding {
     });
     if there {
         Finding::pass("jetstream", "enabled")
+    } else if needed {
+        let hint = "start the server with it: nats-server -js".to_owned();
+        let text = "not enabled, or not allowed; a served mesh lives from it".to_owned();
+        Finding::fail("jetstream", text, Some(hint), UNREACHABLE)
     } else {
         Finding::pass("jetstream", "not enabled; a static mesh needs none")
     }

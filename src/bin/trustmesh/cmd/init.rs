@@ -83,6 +83,13 @@ struct Made<'a> {
 }
 
 pub fn run(args: &Init, global: &Global, output: &Output) -> Outcome {
+    let next = make(args, global, output)?;
+    output.note(next);
+    Ok(OK)
+}
+
+/// Makes the mesh; what to do next.
+fn make(args: &Init, global: &Global, output: &Output) -> anyhow::Result<&'static str> {
     let home = absolute(&args.directory)?;
     let name = match &args.name {
         Some(name) => name.clone(),
@@ -115,11 +122,17 @@ pub fn run(args: &Init, global: &Global, output: &Output) -> Outcome {
         dry_run: args.dry_run,
     };
     tell(&made, &args.directory, output)?;
-    Ok(OK)
+    Ok(match (made.served, made.dev) {
+        (true, _) => {
+            "next: trustmesh serve; then, for each agent: trustmesh join-token, trustmesh enroll"
+        }
+        (false, true) => "next: trustmesh sub 'demo.>' --agent bob",
+        (false, false) => "next: trustmesh agent add planner --allow 'pub:tasks.>'",
+    })
 }
 
 /// Makes a served mesh in a directory, and uses it.
-pub fn make_served(directory: &Path, global: &Global, output: &Output) -> Outcome {
+pub fn make_served(directory: &Path, global: &Global, output: &Output) -> anyhow::Result<()> {
     let init = Init {
         directory: directory.to_owned(),
         name: None,
@@ -127,7 +140,7 @@ pub fn make_served(directory: &Path, global: &Global, output: &Output) -> Outcom
         no_context: false,
         dry_run: false,
     };
-    run(&init, global, output)
+    make(&init, global, output).map(drop)
 }
 
 fn create(name: &str, served: bool, dev: bool) -> anyhow::Result<Authority> {
@@ -216,22 +229,14 @@ fn tell(made: &Made<'_>, directory: &Path, output: &Output) -> anyhow::Result<()
             styled(WARN, "warning:")
         ));
     }
-    if made.served {
-        if !made.dev {
-            output.note(format_args!(
-                "{home}/authority never leaves; agents get a join token, and nothing else"
-            ));
-        }
-        output.note(
-            "next: trustmesh serve; then, for each agent: trustmesh join-token, trustmesh enroll",
-        );
-    } else if made.dev {
-        output.note("next: trustmesh sub 'demo.>' --agent bob");
-    } else {
-        output.note(format_args!(
+    match (made.dev, made.served) {
+        (true, _) => {}
+        (false, true) => output.note(format_args!(
+            "{home}/authority never leaves; agents get a join token, and nothing else"
+        )),
+        (false, false) => output.note(format_args!(
             "keep {home}/authority offline; agents get {home}/trust and their own directory"
-        ));
-        output.note("next: trustmesh agent add planner --allow 'pub:tasks.>'");
+        )),
     }
     Ok(())
 }

@@ -14,12 +14,15 @@ pub mod key;
 pub mod nats;
 pub mod policy;
 pub mod publish;
+pub mod renew;
 pub mod reply;
 pub mod request;
 pub mod revoke;
+pub mod rotate;
 pub mod serve;
 pub mod subscribe;
 pub mod token;
+pub mod trust;
 pub mod verify;
 pub mod why;
 
@@ -48,6 +51,9 @@ pub fn run(cli: Cli, output: &Output) -> Outcome {
         Command::JoinToken(args) => join_token::run(&args, &global, output),
         Command::Enroll(args) => wait_for(enroll::run(&args, &global, output)),
         Command::Revoke(args) => revoke::run(&args, &global, output),
+        Command::Rotate(args) => rotate::run(&args, &global, output),
+        Command::Renew(args) => wait_for(renew::run(&args, &global, output)),
+        Command::Trust(args) => trust::run(args, &global, output),
         Command::CanI(args) => can_i::run(&args, &global, output),
         Command::Policy(args) => policy::run(args, &global, output),
         Command::Pub(args) => wait_for(publish::run(&args, &global, output)),

@@ -84,7 +84,7 @@ pub async fn run(args: &Serve, global: &Global, output: &Output) -> Outcome {
     tokio::pin!(end);
     let server = without_credentials(setting.server());
     output.result(
-        format_args!("serving the mesh {} on {server}", styled(NAME, &name)),
+        format_args!("serving the mesh {}", styled(NAME, &name)),
         &serde_json::json!({"serving": name, "server": server, "home": home}),
     )?;
     let mut look = tokio::time::interval(LOOK);
