@@ -1,20 +1,29 @@
 //! From a join token to an identity that follows its mesh, over the bus alone.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::FeedError;
+use super::clock::Clock as _;
+use super::clock::SystemClock;
 use super::enrol::Enrolled;
 use super::feed;
 use super::feed::Feed;
 use super::feed::Origin;
+use super::floor::ReplayFloor;
 use super::home::Home;
+use super::home::HomeError;
 use super::home::layout;
 use super::identity::Identity;
 use crate::bus::Bus;
 use crate::files;
 use crate::files::FileError;
+use crate::keyfile;
+use crate::keyfile::KeyFileError;
+use crate::proto::identity::AgentId;
+use crate::proto::identity::SigningKey;
 use crate::proto::join::JoinToken;
 use crate::proto::rejection::Place;
 use crate::proto::rejection::Rejection;
@@ -38,6 +47,35 @@ pub async fn fetch_root(token: &JoinToken, bus: &dyn Bus) -> Result<Bytes, FeedE
     }
     let (place, reason) = (Place::TrustFile, UntrustedRoot::Pin);
     Err(Rejection::UntrustedRoot { place, reason }.into())
+}
+
+/// The key that an agent joins under, in a mesh directory that need not be there yet: the one of an
+/// earlier try, otherwise `new`, which is then stored, readable by its owner alone. It must have been
+/// made just now: under it nothing was accepted before, so the agent need not refuse what is as
+/// young as itself.
+///
+/// # Errors
+///
+/// [`HomeError::File`] or [`HomeError::Key`] when it cannot be read or written,
+/// [`HomeError::Refused`] when the clock cannot be trusted.
+pub fn joining_key(
+    home: impl AsRef<Path>,
+    agent: &AgentId,
+    new: SigningKey,
+) -> Result<Arc<SigningKey>, HomeError> {
+    let directory = layout::agent_directory(home.as_ref(), agent);
+    files::private_directory(&directory)?;
+    let path = directory.join(layout::KEY_FILE);
+    let refused = |why| HomeError::refused(path.clone(), why);
+    let now = SystemClock::new().now().map_err(refused)?;
+    match keyfile::create(&path, &new) {
+        Ok(()) => {
+            ReplayFloor::create(&directory.join(layout::FLOOR_FILE), now)?;
+            Ok(Arc::new(new))
+        }
+        Err(KeyFileError::Exists { .. }) => Ok(Arc::new(keyfile::load(&path)?)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 impl Enrolled {

@@ -21,7 +21,7 @@
 //! - `[..]` stands for any text in a line, `...` for any number of lines. Times of day and ids are
 //!   never compared, and neither is where the directory of the test lies: that is `/home/you`.
 //! - Records of several emitters reach `audit tail` in any order.
-//! - `nats-server` is a server of the test's own; `NATS_URL` leads all others to it.
+//! - `nats-server`, or `nats-server -js`, is a server of the test's own; `NATS_URL` leads all others to it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -176,8 +176,11 @@ impl Stage<'_> {
     }
 
     fn start(&mut self, step: &Step, command: &str) {
-        if command == "nats-server" {
-            let server = block_on(NatsServer::start());
+        if let "nats-server" | "nats-server -js" = command {
+            let server = match command {
+                "nats-server" => block_on(NatsServer::start()),
+                _ => block_on(NatsServer::start_jetstream()),
+            };
             let place = std::mem::replace(&mut self.place, Place::new());
             self.place = place.with("NATS_URL", server.url());
             self.server = Some(server);
@@ -287,7 +290,7 @@ impl Running {
 
     /// Whether it runs until it is told to end.
     fn listens(&self) -> bool {
-        let listening = ["sub", "reply", "audit tail"];
+        let listening = ["sub", "reply", "audit tail", "serve"];
         let command = self.command.strip_prefix("trustmesh ");
         command.is_some_and(|command| listening.iter().any(|verb| command.starts_with(verb)))
     }

@@ -13,6 +13,21 @@ fn from_nothing_to_a_refused_attack() {
     play("README.md", section(readme, heading), Place::new());
 }
 
+/// Two agents that share nothing but a verifier, and what happens to one that is revoked; from the
+/// README as well.
+#[test]
+fn two_agents_and_a_verifier() {
+    let readme = include_str!("../../README.md");
+    let heading = "## Two agents and a verifier";
+    play("README.md", section(readme, heading), Place::new());
+}
+
+/// Joining by a token file, and everything a served mesh is told while it runs.
+#[test]
+fn served_mesh() {
+    play_file("conversations/served-mesh.md", Place::new());
+}
+
 /// A handshake, a request, a verified answer; the audit has both sides.
 #[test]
 fn request_and_reply() {

@@ -133,7 +133,14 @@ pub enum Command {
     Agent(cmd::agent::Agent),
     #[command(subcommand)]
     Token(cmd::token::Token),
+    Serve(cmd::serve::Serve),
+    JoinToken(cmd::join_token::MakeToken),
+    Enroll(cmd::enroll::Enroll),
     Revoke(cmd::revoke::Revoke),
+    Rotate(cmd::rotate::Rotate),
+    Renew(cmd::renew::Renew),
+    #[command(subcommand)]
+    Trust(cmd::trust::Trust),
     CanI(cmd::can_i::CanI),
     #[command(subcommand)]
     Policy(cmd::policy::Policy),

@@ -15,13 +15,18 @@ use std::fmt;
 use serde::Serialize;
 use trustmesh::Denied;
 use trustmesh::bus;
+use trustmesh::client::FeedError;
+
+use trustmesh::client::enrol::EnrolError;
 use trustmesh::client::home::HomeError;
+use trustmesh::client::plane::PlaneError;
 use trustmesh::error::ConnectError;
 use trustmesh::error::HandshakeError;
 use trustmesh::error::NoAnswer;
 use trustmesh::error::RefusedByPeer;
 use trustmesh::keyfile::KeyFileError;
 use trustmesh::proto::chain::Chain;
+use trustmesh::proto::enrol::EnrolRefused;
 use trustmesh::proto::rejection::Class;
 use trustmesh::proto::rejection::Rejection;
 use trustmesh::proto::trust::TrustState;
@@ -63,6 +68,28 @@ pub fn class_code(class: Class) -> u8 {
     }
 }
 
+/// The exit code of a refusal by the verifier service.
+pub fn enrol_code(reason: EnrolRefused) -> u8 {
+    let class = match reason {
+        EnrolRefused::TokenExpired => Class::Expired,
+        EnrolRefused::TokenUsed => Class::Replay,
+        EnrolRefused::TokenRevoked | EnrolRefused::Revoked => Class::Revoked,
+        EnrolRefused::Possession | EnrolRefused::TokenProof | EnrolRefused::Unproven => {
+            Class::BadSignature
+        }
+        EnrolRefused::WeakKey | EnrolRefused::RoleKey => Class::WeakKey,
+        EnrolRefused::KeyTaken => Class::KeyMismatch,
+        EnrolRefused::NoGrant | EnrolRefused::NotYours => Class::ScopeExceeded,
+        EnrolRefused::Overloaded | EnrolRefused::Quota | EnrolRefused::Unavailable => {
+            Class::Overloaded
+        }
+        EnrolRefused::Malformed | EnrolRefused::Unsupported => Class::Malformed,
+        // Who asks is not admitted: no more is said, or id and token are somebody else's.
+        _ => Class::PolicyDenied,
+    };
+    class_code(class)
+}
+
 /// What a command could not do, with everything a person needs to go on.
 #[derive(Debug)]
 pub struct Failure {
@@ -97,6 +124,17 @@ impl Failure {
     /// The server cannot be reached, or nothing came in time.
     pub fn unreachable(what: impl Into<String>) -> Self {
         Self::new(UNREACHABLE, what)
+    }
+
+    /// What another process, which did the work, could not do.
+    pub fn relayed(code: u8, what: impl Into<String>) -> Self {
+        Self::new(code, what)
+    }
+
+    /// The verifier service refuses.
+    pub fn enrolment(reason: EnrolRefused) -> Self {
+        let what = format!("the verifier refuses: {reason}");
+        Self::new(enrol_code(reason), what).next(format!("trustmesh why enrol-{}", reason.code()))
     }
 
     /// Verification refuses, or would.
@@ -202,7 +240,11 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if cause.is::<RefusedByPeer>() {
         return Some(class_code(Class::PolicyDenied));
     }
+    if let Some(code) = code_of_service(cause) {
+        return Some(code);
+    }
     match cause.downcast_ref::<AuthorityError>() {
+        Some(AuthorityError::Enrolment(reason)) => return Some(enrol_code(*reason)),
         Some(
             AuthorityError::Taken
             | AuthorityError::Unknown
@@ -223,6 +265,30 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         .then_some(UNREACHABLE)
         // A refusal of ours inside says more.
         .filter(|_| !has_refusal_below(cause))
+}
+
+/// The exit code for what the verifier service and the trust state on the bus did not give.
+fn code_of_service(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
+    match cause.downcast_ref::<PlaneError>() {
+        Some(PlaneError::Refused(reason)) => return Some(enrol_code(*reason)),
+        Some(PlaneError::Denied(rejection)) => return Some(class_code(rejection.class())),
+        Some(PlaneError::Store(_)) => return Some(CONFIG),
+        Some(_) => return Some(UNREACHABLE),
+        None => {}
+    }
+    match cause.downcast_ref::<EnrolError>() {
+        Some(EnrolError::Refused(reason)) => return Some(enrol_code(*reason)),
+        Some(EnrolError::Token(rejection)) => return Some(class_code(rejection.class())),
+        Some(EnrolError::Root) => return Some(class_code(Class::UntrustedRoot)),
+        Some(_) => return Some(UNREACHABLE),
+        None => {}
+    }
+    match cause.downcast_ref::<FeedError>()? {
+        FeedError::Refused(rejection) => Some(class_code(rejection.class())),
+        FeedError::Cache(_) => Some(CONFIG),
+        FeedError::NoGrant => Some(class_code(Class::ScopeExceeded)),
+        _ => Some(UNREACHABLE),
+    }
 }
 
 fn has_refusal_below(cause: &(dyn std::error::Error + 'static)) -> bool {
@@ -277,6 +343,7 @@ impl Report {
             .and_then(|failure| failure.next.clone())
             .or(remedy)
             .or_else(|| rejection.map(|r| format!("trustmesh why {}", r.code())))
+            .or_else(|| refused_enrolment(error))
             .or_else(|| advice(error));
         Self {
             error: said,
@@ -320,6 +387,16 @@ fn said_and_remedy(error: &anyhow::Error) -> (String, Option<String>) {
         return (said.to_owned(), Some(remedy.to_owned()));
     }
     (said, None)
+}
+
+/// The command that explains what the books do not admit.
+fn refused_enrolment(error: &anyhow::Error) -> Option<String> {
+    let mut causes = error.chain();
+    let reason = causes.find_map(|cause| match cause.downcast_ref() {
+        Some(AuthorityError::Enrolment(reason)) => Some(*reason),
+        _ => cause.downcast_ref::<EnrolRefused>().copied(),
+    })?;
+    Some(format!("trustmesh why enrol-{}", reason.code()))
 }
 
 fn advice(error: &anyhow::Error) -> Option<String> {

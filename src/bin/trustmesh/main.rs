@@ -11,6 +11,7 @@ mod cmd;
 mod contexts;
 mod failure;
 mod object;
+mod operator;
 mod output;
 mod setting;
 mod text;

@@ -17,14 +17,20 @@ use trustmesh::bus::nats::NatsBus;
 use trustmesh::bus::nats::OldServer;
 use trustmesh::client::clock::Clock as _;
 use trustmesh::client::clock::SystemClock;
+use trustmesh::client::home::DEV_VARIABLE;
 use trustmesh::client::home::Home;
 use trustmesh::client::home::HomeError;
 use trustmesh::client::home::Login;
 use trustmesh::error::ConnectError;
+use trustmesh::proto::envelope::inbox_prefix;
 use trustmesh::proto::identity::AgentId;
+use trustmesh::proto::identity::KeyBytes;
+use trustmesh::proto::rejection::Place;
 use trustmesh::proto::rejection::Rejection;
 use trustmesh::proto::rejection::UntrustedRoot;
+use trustmesh::proto::root::TrustRoot;
 use trustmesh::proto::time::Timestamp;
+use trustmesh::proto::trust::Admission;
 use trustmesh::proto::trust::TrustState;
 use trustmesh::services::authority::Authority;
 
@@ -48,6 +54,9 @@ const KEY_FILE: &str = "key.pem";
 
 /// The grant of an agent, in its directory.
 pub const GRANT_FILE: &str = "grant.chain";
+
+/// The trust state of a served mesh, in a mesh directory.
+const SERVED_FOLDER: &str = "trust/served";
 
 /// How long a server may take to accept a connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -152,8 +161,40 @@ impl Setting {
         })
     }
 
+    /// Which trust roots are acceptable.
+    pub fn admission(&self) -> Admission {
+        let set = std::env::var_os(DEV_VARIABLE).is_some_and(|value| value == "1");
+        match self.dev || set {
+            true => Admission::DangerDevelopment,
+            false => Admission::Production,
+        }
+    }
+
+    /// Whether the authority of a served mesh is here.
+    pub fn keeps_served(&self) -> bool {
+        keeps_served(&self.home)
+    }
+
+    /// Where an agent's key, certificate and grant lie, or will.
+    pub fn agent_directory(&self, id: &AgentId) -> PathBuf {
+        self.home.join("agents").join(id.token())
+    }
+
     /// The trust state of the mesh.
     pub fn trust(&self) -> anyhow::Result<Arc<TrustState>> {
+        if self.keeps_served() {
+            // Newer than what agents of this directory last heard.
+            self.open()?;
+            let state = Authority::saved_state(&self.home)?;
+            if state.root().is_dev() && self.admission() == Admission::Production {
+                let (place, reason) = (Place::TrustFile, UntrustedRoot::DevMesh);
+                return Err(Failure::refused(Rejection::UntrustedRoot { place, reason })
+                    .fact("state", self.home.display().to_string())
+                    .next("add --dev, if this is a development machine")
+                    .into());
+            }
+            return Ok(Arc::new(state));
+        }
         Ok(self.open()?.trust().map_err(explain)?.current())
     }
 
@@ -184,11 +225,25 @@ impl Setting {
             {
                 Err(self.stale(&id, &path, why))
             }
+            // As the bus would have told a moment later.
+            Err(HomeError::Refused { why, .. })
+                if matches!(why, Rejection::Revoked { .. }) && is_served(&self.home) =>
+            {
+                Err(self.not_held(why))
+            }
             Err(HomeError::Refused { path, why, .. }) if path.ends_with(GRANT_FILE) => {
                 Err(self.refused_grant(&home, &id, &path, why))
             }
             other => other.map_err(explain),
         }
+    }
+
+    /// Says that nobody can act as this agent now.
+    fn not_held(&self, why: Rejection) -> anyhow::Error {
+        let agent = self.agent.as_deref().unwrap_or_default();
+        Failure::refused(why)
+            .fact("asked", format!("to act as {agent}"))
+            .into()
     }
 
     /// Says whose key it is that lies where another's should.
@@ -259,20 +314,25 @@ impl Setting {
         Ok(trust.certificates().any(|c| c.agent().as_str() == agent))
     }
 
+    /// Gets the first trust state of a served mesh, where there is none yet.
+    async fn begin(&self) -> anyhow::Result<()> {
+        let home = self.open()?;
+        let first = matches!(home.trust(), Err(HomeError::Absent { path, .. })
+            if path.ends_with(SERVED_FOLDER));
+        if first {
+            home.catch_up(&self.bus().await?).await?;
+        }
+        Ok(())
+    }
+
     /// Connects the agent.
     pub async fn connect(
         &self,
         audit: AuditOptions,
         output: &Output,
     ) -> anyhow::Result<(Identity, Client)> {
+        self.begin().await?;
         let identity = self.identity()?;
-        if identity.trust().current().root().is_dev() {
-            let path = self.home.display();
-            output.note(format_args!(
-                "{} trusting the development mesh in {path}",
-                styled(WARN, "warning:")
-            ));
-        }
         let client = ConnectOptions::new(identity.clone())
             .nats(self.nats_options()?)
             .audit(audit)
@@ -280,8 +340,16 @@ impl Setting {
             .await
             .map_err(|error| match error {
                 ConnectError::Bus(error) => self.not_reached(&error),
+                ConnectError::Identity(why) => self.not_held(why),
                 other => other.into(),
             })?;
+        if identity.trust().current().root().is_dev() {
+            let path = self.home.display();
+            output.note(format_args!(
+                "{} trusting the development mesh in {path}",
+                styled(WARN, "warning:")
+            ));
+        }
         if self.is_plain(&client.server_info()) {
             output.note(format_args!(
                 "{} payloads leave this machine in plain text: signed, not encrypted",
@@ -302,6 +370,14 @@ impl Setting {
     /// Connects to the bus alone, as anybody who may log in could.
     pub async fn bus(&self) -> anyhow::Result<NatsBus> {
         self.bus_with(Caution::Strict).await
+    }
+
+    /// Connects to the bus with the inbox of a key, which a server that knows it lets it have.
+    pub async fn bus_of(&self, key: &KeyBytes) -> anyhow::Result<NatsBus> {
+        let options = self.nats_options()?.custom_inbox_prefix(inbox_prefix(key));
+        NatsBus::connect_with(self.server.as_str(), options, Caution::Strict)
+            .await
+            .map_err(|error| self.not_reached(&error))
     }
 
     /// Connects to whatever server is there, to say what is wrong with it.
@@ -402,6 +478,18 @@ impl Setting {
             .next("start one (nats-server), or give --server URL")
             .into()
     }
+}
+
+/// Whether the authority of a served mesh lies in a directory.
+pub fn keeps_served(home: &Path) -> bool {
+    home.join("authority").is_dir() && is_served(home)
+}
+
+/// Whether a directory is one of a served mesh.
+pub fn is_served(home: &Path) -> bool {
+    let root = std::fs::read(home.join("trust/root.tm"));
+    let root = root.map(|bytes| TrustRoot::parse(&bytes.into()));
+    matches!(root, Ok(Ok(root)) if root.is_served())
 }
 
 /// Says which file is refused, and which switch accepts a development mesh.

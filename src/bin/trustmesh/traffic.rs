@@ -9,6 +9,7 @@ use trustmesh::Denied;
 use trustmesh::Identity;
 use trustmesh::Message;
 use trustmesh::Subscription;
+use trustmesh::client::plane::PlaneError;
 use trustmesh::proto::audit::AuditEvent;
 use trustmesh::proto::audit::AuditRecord;
 use trustmesh::proto::audit::DecisionEvent;
@@ -256,6 +257,24 @@ where
             .holding(identity.grant(), &identity.trust().current())
             .into(),
         None => error.into(),
+    }
+}
+
+/// Turns a refusal by the verifier service into one that says what to do.
+pub fn explain_service(error: PlaneError) -> anyhow::Error {
+    match error {
+        PlaneError::Refused(reason) => Failure::enrolment(reason).into(),
+        PlaneError::TimedOut => Failure::unreachable("no verifier service answers")
+            .next("start it where the role keys are: trustmesh serve")
+            .into(),
+        other => other.into(),
+    }
+}
+
+/// Goes on under a renewed certificate and grant, in a served mesh, as long as the client lives.
+pub fn stay(client: &Client) {
+    if client.trust().root().is_served() {
+        client.keep_renewed();
     }
 }
 

@@ -50,6 +50,7 @@ use self::settings::Env;
 use self::settings::admission;
 use self::settings::pin;
 use self::settings::set;
+use crate::bus::Bus;
 use crate::client::clock::Clock;
 use crate::client::clock::SystemClock;
 use crate::client::feed::Feed;
@@ -291,6 +292,32 @@ impl Home {
         self.held().map(|held| held.trust)
     }
 
+    /// Brings the trust state of a served mesh up to date with what the bus has, and keeps it in
+    /// the directory. A directory that never had one gets its first, by the pinned trust root. In a
+    /// static mesh there is nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// [`FeedError`]: what was held stays. [`FeedError::Refused`] with a rollback or an equivocation
+    /// means that somebody works on the bus.
+    pub async fn catch_up(&self, bus: &dyn Bus) -> Result<(), FeedError> {
+        let cache = |why: HomeError| FeedError::Cache(why.to_string());
+        match self.held() {
+            Ok(Held { feed: None, .. }) => Ok(()),
+            Ok(Held {
+                feed: Some(feed), ..
+            }) => feed.catch_up(bus).await,
+            Err(HomeError::Absent { path, .. }) if path == served_directory(&self.path) => {
+                let origin = self.origin().map_err(cache)?;
+                Feed::begin(origin.ok_or(FeedError::Absent)?, bus)
+                    .await
+                    .map(drop)
+            }
+            Err(HomeError::Refused { why, .. }) => Err(FeedError::Refused(why)),
+            Err(error) => Err(cache(error)),
+        }
+    }
+
     fn held(&self) -> Result<Held, HomeError> {
         // A panic elsewhere leaves the option whole.
         let mut held = self.trust.lock().unwrap_or_else(PoisonError::into_inner);
@@ -311,21 +338,28 @@ impl Home {
         Ok(read)
     }
 
-    /// What the last run knew of the trust state, in a served mesh.
-    fn resume_feed(&self) -> Result<Option<Arc<Feed>>, HomeError> {
+    /// Where the feed of a served mesh begins.
+    fn origin(&self) -> Result<Option<Origin>, HomeError> {
         let path = trust_file(&self.path, FileKind::Root);
         let root = read_part(&path, TRUST_FILE_MAX)?;
         // Whether the root is acceptable is asked where it is used.
         if !TrustRoot::parse(&root).is_ok_and(|root| root.is_served()) {
             return Ok(None);
         }
-        let cache = served_directory(&self.path);
-        let origin = Origin {
+        Ok(Some(Origin {
             root,
             admission: self.admission,
             pin: self.pin,
-            cache: Some(cache.clone()),
+            cache: Some(served_directory(&self.path)),
+        }))
+    }
+
+    /// What the last run knew of the trust state, in a served mesh.
+    fn resume_feed(&self) -> Result<Option<Arc<Feed>>, HomeError> {
+        let Some(origin) = self.origin()? else {
+            return Ok(None);
         };
+        let cache = served_directory(&self.path);
         match Feed::resume(origin) {
             Ok(feed) => Ok(Some(feed)),
             Err(FeedError::Absent) => Err(HomeError::Absent {

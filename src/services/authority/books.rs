@@ -171,6 +171,17 @@ impl Authority {
         })
     }
 
+    /// The trust state that was [saved](Self::save) to a directory, for whoever keeps it: a
+    /// development mesh is accepted, and no role key is read. In a served mesh it decides nothing,
+    /// since it has no timestamp.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorityError::Home`] when a file is missing or refused.
+    pub fn saved_state(home: impl AsRef<Path>) -> Result<TrustState, AuthorityError> {
+        read_state(home.as_ref()).map(|(_, state)| state)
+    }
+
     /// Writes an agent of this mesh to a directory: its key, readable by its owner alone,
     /// certificate and grant. A second time, certificate and grant are replaced.
     ///

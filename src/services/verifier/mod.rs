@@ -261,6 +261,11 @@ impl VerifierService {
         told.await.ok()
     }
 
+    /// Whether the service goes on; it ends by itself when another of this mesh has taken over.
+    pub fn is_running(&self) -> bool {
+        !self.task.is_finished()
+    }
+
     /// Ends the service: what it is deciding is answered, its audit is flushed. Returns the books.
     pub async fn stop(mut self) -> Option<Authority> {
         if let Some(stop) = self.stop.take() {

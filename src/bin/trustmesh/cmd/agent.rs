@@ -24,6 +24,9 @@ use super::Outcome;
 use crate::cli::Global;
 use crate::failure::Failure;
 use crate::failure::verdict;
+use crate::operator;
+use crate::operator::NewAgent;
+use crate::operator::Operation;
 use crate::output::NAME;
 use crate::output::Output;
 use crate::output::styled;
@@ -119,39 +122,42 @@ pub fn scope(texts: &[String]) -> anyhow::Result<Scope> {
 }
 
 fn add(args: &Add, setting: &Setting, output: &Output) -> Outcome {
-    let scope = scope(&args.allow)?;
-    let mut authority = setting.authority()?;
-    let identity = authority
-        .agent(&args.id, args.allow.iter())
-        .map_err(|error| taken(error, &args.id))?;
-    let grant = authority.grant(&identity.key(), scope, args.depth, args.ttl)?;
-    if !args.dry_run {
-        authority.save(setting.path())?;
-        authority.save_agent(setting.path(), &identity)?;
-        authority.save_grant(setting.path(), &args.id, &grant)?;
-    }
+    // Says what is wrong before anything is asked of anybody.
+    scope(&args.allow)?;
+    setting.authority()?;
+    let operation = Operation::Agent(NewAgent {
+        id: args.id.clone(),
+        allow: args.allow.clone(),
+        depth: args.depth,
+        grant_ttl_ms: u64::try_from(args.ttl.as_millis()).unwrap_or(u64::MAX),
+        token_ttl_ms: 0,
+    });
+    let done = match args.dry_run {
+        true => operator::rehearse(setting.path(), &operation)?,
+        false => operator::change(setting.path(), &operation)?,
+    };
+    let grant = done.grant.as_deref().unwrap_or_default().as_bytes();
+    let grant = Chain::parse(data_encoding::BASE64.decode(grant)?.into())?;
     let verb = if args.dry_run {
         "would enrol"
     } else {
         "enrolled"
     };
-    let until = text::utc(grant.leaf().validity().until());
-    let key = identity.key().to_nkey();
+    let (holder, until) = (grant.leaf().holder(), grant.leaf().validity().until());
+    let (key, end) = (holder.to_nkey(), text::utc(until));
     output.line(format_args!("{verb} {}", styled(NAME, &args.id)))?;
     output.line(format_args!("  key    {key}"))?;
-    output.line(format_args!(
-        "  grant  {} until {until}",
-        scope_text(&grant)
-    ))?;
+    output.line(format_args!("  grant  {} until {end}", scope_text(&grant)))?;
     output.object(&serde_json::json!({
-        "id": args.id, "key": identity.key().to_string(), "nkey": key,
-        "grant": grant.leaf().id().to_string(), "until": grant.leaf().validity().until().as_millis(),
+        "id": args.id, "key": holder.to_string(), "nkey": key,
+        "grant": grant.leaf().id().to_string(), "until": until.as_millis(),
         "dry_run": args.dry_run,
     }))?;
     Ok(OK)
 }
 
-fn taken(error: trustmesh::services::authority::AuthorityError, id: &str) -> anyhow::Error {
+/// Says what to do about an id that is enrolled already, or is none.
+pub fn taken(error: trustmesh::services::authority::AuthorityError, id: &str) -> anyhow::Error {
     use trustmesh::services::authority::AuthorityError;
     match error {
         AuthorityError::Taken => Failure::usage(format!("{id:?} is enrolled already"))
@@ -229,7 +235,7 @@ impl<'a> Row<'a> {
 }
 
 /// `live`, or what stands in the way.
-fn standing(certificate: &Certificate, trust: &TrustState, now: Timestamp) -> String {
+pub fn standing(certificate: &Certificate, trust: &TrustState, now: Timestamp) -> String {
     let place = Place::Certificate;
     let standing = trust
         .check_standing(&certificate.claims().key, now, ClockSkew::default(), place)

@@ -88,6 +88,7 @@ pub async fn run(command: Audit, global: &Global, output: &Output) -> Outcome {
     let Audit::Tail(args) = command;
     let setting = Setting::of(global)?;
     let (identity, client) = setting.connect(AuditOptions::default(), output).await?;
+    traffic::stay(&client);
     let read = tail(&args, &identity, &client, output).await;
     traffic::ended(&client, read).await
 }

@@ -11,6 +11,7 @@ use trustmesh::bus::Bus;
 use trustmesh::bus::Outgoing;
 use trustmesh::bus::nats::NatsBus;
 use trustmesh::bus::nats::SERVER_FLOOR;
+use trustmesh::client::home::Home;
 use trustmesh::keyfile;
 use trustmesh::proto::envelope::inbox_prefix;
 use trustmesh::proto::limits::RESERVE;
@@ -26,6 +27,7 @@ use super::Outcome;
 use super::wait_for;
 use crate::cli::Global;
 use crate::failure::CONFIG;
+use crate::failure::Failure;
 use crate::failure::Report;
 use crate::failure::UNREACHABLE;
 use crate::failure::exit_code;
@@ -36,6 +38,7 @@ use crate::output::Output;
 use crate::output::WARN;
 use crate::output::styled;
 use crate::setting::Setting;
+use crate::setting::is_served;
 use crate::setting::now;
 use crate::setting::without_credentials;
 use crate::text;
@@ -182,6 +185,16 @@ fn check_trust(trust: &TrustState) -> anyhow::Result<Vec<Finding>> {
         // What such a clock says of windows says nothing about the files.
         return Ok(findings);
     }
+    if trust.root().is_served() {
+        // Which state is the newest, the server tells.
+        let text = format!(
+            "{name} is a served mesh, root version {}",
+            trust.root().version()
+        );
+        findings.push(Finding::pass("trust", text));
+        findings.extend(root_end(trust, now));
+        return Ok(findings);
+    }
     match trust.check_fresh(now, ClockSkew::default(), Purpose::Request) {
         Ok(()) => {
             let text = format!(
@@ -192,7 +205,7 @@ fn check_trust(trust: &TrustState) -> anyhow::Result<Vec<Finding>> {
         }
         Err(rejection) => findings.push(Finding::error(
             "trust",
-            &crate::failure::Failure::refused(rejection)
+            &Failure::refused(rejection)
                 .next("sign the files again (trustmesh policy push), or set the clock right")
                 .into(),
         )),
@@ -202,16 +215,18 @@ fn check_trust(trust: &TrustState) -> anyhow::Result<Vec<Finding>> {
         "static mesh: agents learn of a revocation when they read the files again",
         "copy trust/ to every agent after each revoke and policy push",
     ));
-    let end = trust.root().validity().until();
-    if end.since(now) < u64::try_from(SOON.as_millis()).unwrap_or(u64::MAX) {
-        let text = format!("the trust root ends at {}", text::utc(end));
-        findings.push(Finding::warn(
-            "trust",
-            text,
-            "make a new mesh, and move its agents",
-        ));
-    }
+    findings.extend(root_end(trust, now));
     Ok(findings)
+}
+
+/// A root that ends soon is worth a word.
+fn root_end(trust: &TrustState, now: Timestamp) -> Option<Finding> {
+    let end = trust.root().validity().until();
+    let soon = end.since(now) < u64::try_from(SOON.as_millis()).unwrap_or(u64::MAX);
+    soon.then(|| {
+        let text = format!("the trust root ends at {}", text::utc(end));
+        Finding::warn("trust", text, "make a new mesh, and move its agents")
+    })
 }
 
 /// A clock that is far behind shows in files from its future.
@@ -319,8 +334,36 @@ async fn check_server(bus: &NatsBus, setting: &Setting) -> Vec<Finding> {
         let hint = format!("an envelope reserves {RESERVE} of them: raise max_payload");
         findings.push(Finding::warn("nats", text, hint));
     }
-    findings.push(check_jetstream(bus, setting).await);
+    let served = setting.open().ok().filter(|_| is_served(setting.path()));
+    findings.push(check_jetstream(bus, setting, served.is_some()).await);
+    if let Some(home) = served {
+        findings.push(check_feed(&home, bus).await);
+    }
     findings
+}
+
+/// Fetches the newest trust state, as every agent does.
+async fn check_feed(home: &Home, bus: &NatsBus) -> Finding {
+    let checked = async {
+        home.catch_up(bus).await?;
+        let trust = home.trust()?.current();
+        let now = now()?;
+        trust
+            .check_fresh(now, ClockSkew::default(), Purpose::Authority)
+            .map_err(|rejection| {
+                Failure::refused(rejection)
+                    .next("start it where the role keys are: trustmesh serve")
+            })?;
+        let age = trust.time().map_or(0, |time| now.since(time.issued()));
+        Ok::<_, anyhow::Error>(format!(
+            "the verifier's newest timestamp is {} old",
+            text::span(age)
+        ))
+    };
+    match checked.await {
+        Ok(text) => Finding::pass("freshness", text),
+        Err(error) => Finding::error("freshness", &error),
+    }
 }
 
 /// Major and minor version.
@@ -331,7 +374,7 @@ fn version(text: &str) -> Option<(u32, u32)> {
 
 /// Asks for the bucket of the trust state, which every agent may, below an inbox that it may listen
 /// to: without JetStream nobody answers, and what the server does not let through has no answer.
-async fn check_jetstream(bus: &NatsBus, setting: &Setting) -> Finding {
+async fn check_jetstream(bus: &NatsBus, setting: &Setting, needed: bool) -> Finding {
     let asked = async {
         let mut id = [0; 16];
         getrandom::fill(&mut id).ok()?;
@@ -351,6 +394,11 @@ async fn check_jetstream(bus: &NatsBus, setting: &Setting) -> Finding {
     let answer = tokio::time::timeout(ANSWER_WITHIN, asked).await;
     match answer.ok().flatten() {
         Some(answer) if answer.status.is_some() || is_disabled(&answer.payload) => {
+            if needed {
+                let hint = "start the server with it: nats-server -js".to_owned();
+                let text = "not enabled; a served mesh lives from it".to_owned();
+                return Finding::fail("jetstream", text, Some(hint), UNREACHABLE);
+            }
             Finding::pass("jetstream", "not enabled; a static mesh needs none")
         }
         Some(_) => Finding::pass("jetstream", "enabled"),

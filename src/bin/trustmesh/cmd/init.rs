@@ -2,10 +2,12 @@
 
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use serde::Serialize;
 use trustmesh::Identity;
+use trustmesh::client::clock::SystemClock;
 use trustmesh::proto::policy::Policy;
 use trustmesh::services::authority::Authority;
 
@@ -47,7 +49,7 @@ const INHABITANTS: [(&str, &[&str]); 3] = [
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   trustmesh init --dev                  a mesh to try things with: alice, bob, an auditor
-  trustmesh init /srv/shop              a mesh for production; then: trustmesh agent add")]
+  trustmesh init /srv/shop --served     a mesh for production; then: trustmesh serve")]
 pub struct Init {
     /// The directory to make it in.
     #[arg(value_name = "DIR", default_value = HOME_DEFAULT)]
@@ -55,6 +57,10 @@ pub struct Init {
     /// The name of the mesh; the directory's own by default.
     #[arg(long)]
     name: Option<String>,
+    /// A mesh that lives from a verifier service: agents enrol, renew and revoke over the bus, and
+    /// refuse to act when they hear nothing new. Without it, agents go by signed files alone.
+    #[arg(long)]
+    served: bool,
     /// Make no context for it; otherwise it is used from now on.
     #[arg(long)]
     no_context: bool,
@@ -70,34 +76,36 @@ struct Made<'a> {
     home: &'a Path,
     root: String,
     dev: bool,
+    served: bool,
     agents: Vec<&'a str>,
     context: Option<&'a str>,
     dry_run: bool,
 }
 
 pub fn run(args: &Init, global: &Global, output: &Output) -> Outcome {
+    let next = make(args, global, output)?;
+    output.note(next);
+    Ok(OK)
+}
+
+/// Makes the mesh; what to do next.
+fn make(args: &Init, global: &Global, output: &Output) -> anyhow::Result<&'static str> {
     let home = absolute(&args.directory)?;
     let name = match &args.name {
         Some(name) => name.clone(),
         None => name_of(&home)?,
     };
     refuse_existing(&args.directory)?;
-    let mut authority = if global.dev {
-        Authority::dev(&name)?
-    } else {
-        let mut authority = Authority::new(&name)?;
-        authority.set_policy(Policy::from_json(POLICY)?)?;
-        authority
-    };
+    let mut authority = create(&name, args.served, global.dev)?;
     let mut agents = Vec::new();
-    if global.dev {
+    if global.dev && !args.served {
         for (id, scope) in INHABITANTS {
             agents.push(authority.agent(id, scope)?);
         }
     }
     let context = (!args.no_context).then_some(name.as_str());
     if !args.dry_run {
-        write(&home, &mut authority, &agents, global.dev)?;
+        write(&home, &mut authority, &agents, global.dev && !args.served)?;
         if let Some(context) = context {
             remember(context, &home, global)?;
         }
@@ -108,12 +116,41 @@ pub fn run(args: &Init, global: &Global, output: &Output) -> Outcome {
         home: &home,
         root: authority.root_id().to_string(),
         dev: global.dev,
+        served: args.served,
         agents: agents.iter().map(|a| a.id().as_str()).collect(),
         context,
         dry_run: args.dry_run,
     };
     tell(&made, &args.directory, output)?;
-    Ok(OK)
+    Ok(match (made.served, made.dev) {
+        (true, _) => {
+            "next: trustmesh serve; then, for each agent: trustmesh join-token, trustmesh enroll"
+        }
+        (false, true) => "next: trustmesh sub 'demo.>' --agent bob",
+        (false, false) => "next: trustmesh agent add planner --allow 'pub:tasks.>'",
+    })
+}
+
+/// Makes a served mesh in a directory, and uses it.
+pub fn make_served(directory: &Path, global: &Global, output: &Output) -> anyhow::Result<()> {
+    let init = Init {
+        directory: directory.to_owned(),
+        name: None,
+        served: true,
+        no_context: false,
+        dry_run: false,
+    };
+    make(&init, global, output).map(drop)
+}
+
+fn create(name: &str, served: bool, dev: bool) -> anyhow::Result<Authority> {
+    let mut authority = match (served, dev) {
+        (false, true) => return Ok(Authority::dev(name)?),
+        (false, false) => Authority::new(name)?,
+        (true, dev) => Authority::served_with_clock(name, dev, Arc::new(SystemClock::new()))?,
+    };
+    authority.set_policy(Policy::from_json(POLICY)?)?;
+    Ok(authority)
 }
 
 /// The directory's name, as the name of a mesh.
@@ -141,13 +178,13 @@ fn write(
     home: &Path,
     authority: &mut Authority,
     agents: &[Identity],
-    dev: bool,
+    without_policy: bool,
 ) -> anyhow::Result<()> {
     authority.save(home)?;
     for agent in agents {
         authority.save_agent(home, agent)?;
     }
-    if !dev {
+    if !without_policy {
         let mut options = std::fs::OpenOptions::new();
         let mut file = options
             .write(true)
@@ -172,12 +209,17 @@ fn remember(name: &str, home: &Path, global: &Global) -> anyhow::Result<()> {
 }
 
 fn tell(made: &Made<'_>, directory: &Path, output: &Output) -> anyhow::Result<()> {
-    let kind = if made.dev { "development mesh" } else { "mesh" };
+    let kind = match (made.dev, made.served) {
+        (true, true) => "served development mesh",
+        (true, false) => "development mesh",
+        (false, true) => "served mesh",
+        (false, false) => "mesh",
+    };
     let verb = if made.dry_run { "would make" } else { "made" };
     let (name, home) = (styled(NAME, made.name), directory.display());
     output.line(format_args!("{verb} the {kind} {name} in {home}/"))?;
     output.line(format_args!("  root   {}", made.root))?;
-    for (id, scope) in INHABITANTS.iter().filter(|_| made.dev) {
+    for (id, scope) in INHABITANTS.iter().filter(|_| made.dev && !made.served) {
         output.line(format_args!("  agent  {:<8} {}", id, scope.join(" ")))?;
     }
     output.object(made)?;
@@ -186,12 +228,15 @@ fn tell(made: &Made<'_>, directory: &Path, output: &Output) -> anyhow::Result<()
             "{} all keys of a development mesh lie together here: for trying things only",
             styled(WARN, "warning:")
         ));
-        output.note("next: trustmesh sub 'demo.>' --agent bob");
-    } else {
-        output.note(format_args!(
+    }
+    match (made.dev, made.served) {
+        (true, _) => {}
+        (false, true) => output.note(format_args!(
+            "{home}/authority never leaves; agents get a join token, and nothing else"
+        )),
+        (false, false) => output.note(format_args!(
             "keep {home}/authority offline; agents get {home}/trust and their own directory"
-        ));
-        output.note("next: trustmesh agent add planner --allow 'pub:tasks.>'");
+        )),
     }
     Ok(())
 }

@@ -6,17 +6,23 @@ pub mod can_i;
 pub mod check;
 pub mod completions;
 pub mod context;
+pub mod enroll;
 pub mod init;
 pub mod inspect;
+pub mod join_token;
 pub mod key;
 pub mod nats;
 pub mod policy;
 pub mod publish;
+pub mod renew;
 pub mod reply;
 pub mod request;
 pub mod revoke;
+pub mod rotate;
+pub mod serve;
 pub mod subscribe;
 pub mod token;
+pub mod trust;
 pub mod verify;
 pub mod why;
 
@@ -41,7 +47,13 @@ pub fn run(cli: Cli, output: &Output) -> Outcome {
         Command::Key(args) => key::run(args, output),
         Command::Agent(args) => agent::run(args, &global, output),
         Command::Token(args) => token::run(args, &global, output),
+        Command::Serve(args) => wait_for(serve::run(&args, &global, output)),
+        Command::JoinToken(args) => join_token::run(&args, &global, output),
+        Command::Enroll(args) => wait_for(enroll::run(&args, &global, output)),
         Command::Revoke(args) => revoke::run(&args, &global, output),
+        Command::Rotate(args) => rotate::run(&args, &global, output),
+        Command::Renew(args) => wait_for(renew::run(&args, &global, output)),
+        Command::Trust(args) => trust::run(args, &global, output),
         Command::CanI(args) => can_i::run(&args, &global, output),
         Command::Policy(args) => policy::run(args, &global, output),
         Command::Pub(args) => wait_for(publish::run(&args, &global, output)),

@@ -51,6 +51,7 @@ pub async fn run(args: &Reply, global: &Global, output: &Output) -> Outcome {
     pattern(&args.pattern)?;
     args.queue.as_deref().map_or(Ok(()), group)?;
     let (identity, client) = setting.connect(AuditOptions::default(), output).await?;
+    traffic::stay(&client);
     let answered = answer(args, &identity, &client, output).await;
     traffic::ended(&client, answered).await
 }

@@ -1,6 +1,10 @@
 //! `revoke`: take authority back.
 
+use std::path::Path;
+use std::path::PathBuf;
+
 use clap::Args;
+use trustmesh::AuditOptions;
 use trustmesh::proto::identity::AgentId;
 use trustmesh::proto::identity::KeyBytes;
 use trustmesh::proto::signing::ObjectId;
@@ -10,6 +14,9 @@ use super::OK;
 use super::Outcome;
 use crate::cli::Global;
 use crate::failure::Failure;
+use crate::operator;
+use crate::operator::Operation;
+use crate::operator::Target;
 use crate::output::Output;
 use crate::setting::Setting;
 use crate::text;
@@ -17,79 +24,108 @@ use crate::text;
 /// Revoke a link, a key or an agent, for good. Everything delegated below it dies with it.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "In a mesh of signed files, agents learn of a revocation when they read the files again.
+    after_help = "In a served mesh everybody knows within seconds, and at once where a message arrives; in a mesh of signed
+files, agents learn of it when they read the files again. With --agent, an agent takes back a link that
+it signed, through the verifier service; --chain is a chain that has it.
 
 Examples:
   trustmesh revoke planner
-  trustmesh revoke link:9f3c… --dry-run    the ids of links: trustmesh inspect"
+  trustmesh revoke link:9f3c… --agent planner --chain reader.chain    the ids of links: trustmesh inspect"
 )]
 pub struct Revoke {
     /// An agent's id, a key (U… or did:key:…), or the id of a link; link:…, key:… and agent:… say which.
     #[arg(value_name = "LINK|KEY|AGENT")]
     target: String,
+    /// The chain that has the link, when an agent takes it back.
+    #[arg(long, value_name = "FILE")]
+    chain: Option<PathBuf>,
     /// Say what would be revoked, and change nothing.
     #[arg(long)]
     dry_run: bool,
 }
 
-enum Target {
-    Link(ObjectId),
-    Key(KeyBytes),
-    Agent(AgentId),
-}
-
 pub fn run(args: &Revoke, global: &Global, output: &Output) -> Outcome {
     let setting = Setting::of(global)?;
-    let mut authority = setting.authority()?;
-    let trust = setting.trust()?;
-    let target = find(&args.target, &trust)?;
-    let (kind, id) = match &target {
-        Target::Link(id) => ("link", id.to_string()),
-        Target::Key(key) => ("key", key.to_string()),
-        Target::Agent(id) => ("agent", id.to_string()),
-    };
-    match target {
-        Target::Link(id) => authority.revoke_link(id)?,
-        Target::Key(key) => authority.revoke_key(key)?,
-        Target::Agent(id) => authority.revoke_agent(id.as_str())?,
+    if let Some(path) = &args.chain {
+        return super::wait_for(by_agent(args, path, &setting, output));
     }
-    if !args.dry_run {
-        authority.save(setting.path())?;
-    }
-    let verb = if args.dry_run {
-        "would revoke"
-    } else {
-        "revoked"
+    // Says what is missing, where the keys are not here.
+    setting.authority()?;
+    by_operator(args, &setting, output)
+}
+
+fn by_operator(args: &Revoke, setting: &Setting, output: &Output) -> Outcome {
+    let target = find(&args.target, &*setting.trust()?)?;
+    let (kind, id) = (target.kind(), target.id().to_owned());
+    let operation = Operation::Revoke { target };
+    let done = match args.dry_run {
+        true => operator::rehearse(setting.path(), &operation)?,
+        false => operator::change(setting.path(), &operation)?,
     };
-    output.line(format_args!("{verb} the {kind} {id}, and all below it"))?;
-    output.object(&serde_json::json!({"kind": kind, "id": id, "dry_run": args.dry_run}))?;
+    tell(kind, &id, args.dry_run, output)?;
     if !args.dry_run {
         let trust = setting.path().join("trust");
-        output.note(format_args!(
-            "agents elsewhere learn of it once they have the new {} and read it",
-            trust.display()
-        ));
+        match (done.published, setting.keeps_served()) {
+            (true, _) => output.note("published: agents that hear the mesh know"),
+            (false, true) => output.note("agents learn of it once trustmesh serve runs"),
+            (false, false) => output.note(format_args!(
+                "agents elsewhere learn of it once they have the new {} and read it",
+                trust.display()
+            )),
+        }
     }
     Ok(OK)
+}
+
+/// An agent takes back what it gave.
+async fn by_agent(args: &Revoke, path: &Path, setting: &Setting, output: &Output) -> Outcome {
+    let chain = super::publish::chain(path)?;
+    let text = args.target.strip_prefix("link:").unwrap_or(&args.target);
+    let id = ObjectId(digits(text)?);
+    let index = chain.links().iter().position(|link| link.id() == id);
+    let index = index.ok_or_else(|| {
+        Failure::usage(format!("{} has no link {id}", path.display())).next(format!(
+            "trustmesh inspect {} shows its links",
+            path.display()
+        ))
+    })?;
+    if !args.dry_run {
+        let (_, client) = setting.connect(AuditOptions::default(), output).await?;
+        let revoked = client.revoke_link(&chain, index).await;
+        let revoked = revoked.map_err(crate::traffic::explain_service);
+        crate::traffic::ended(&client, revoked).await?;
+        crate::traffic::finish(&client).await?;
+    }
+    tell("link", &id.to_string(), args.dry_run, output)?;
+    Ok(OK)
+}
+
+fn tell(kind: &str, id: &str, dry_run: bool, output: &Output) -> anyhow::Result<()> {
+    let verb = match dry_run {
+        true => "would revoke",
+        false => "revoked",
+    };
+    output.line(format_args!("{verb} the {kind} {id}, and all below it"))?;
+    output.object(&serde_json::json!({"kind": kind, "id": id, "dry_run": dry_run}))
 }
 
 /// A word can be an id, a key or a link; what it cannot be decided from is refused.
 fn find(text: &str, trust: &TrustState) -> anyhow::Result<Target> {
     if let Some(id) = text.strip_prefix("link:") {
-        return Ok(Target::Link(ObjectId(digits(id)?)));
+        return Ok(Target::Link(ObjectId(digits(id)?).to_string()));
     }
     if let Some(key) = text.strip_prefix("key:") {
-        return Ok(Target::Key(key_of(key)?));
+        return Ok(Target::Key(key_of(key)?.to_string()));
     }
     if let Some(id) = text.strip_prefix("agent:") {
         return agent(id, trust);
     }
     if text.starts_with("did:key:") || KeyBytes::from_nkey(text).is_ok() {
-        return Ok(Target::Key(key_of(text)?));
+        return Ok(Target::Key(key_of(text)?.to_string()));
     }
     match digits(text) {
         Ok(bytes) if trust.certificate(&KeyBytes(bytes)).is_some() => {
-            Ok(Target::Key(KeyBytes(bytes)))
+            Ok(Target::Key(KeyBytes(bytes).to_string()))
         }
         Ok(_) => Err(
             Failure::usage("64 digits that are no registered key: a link, or a key?")
@@ -109,7 +145,7 @@ fn agent(text: &str, trust: &TrustState) -> anyhow::Result<Target> {
             .next("trustmesh agent list")
             .into());
     }
-    Ok(Target::Agent(id))
+    Ok(Target::Agent(id.to_string()))
 }
 
 fn key_of(text: &str) -> anyhow::Result<KeyBytes> {

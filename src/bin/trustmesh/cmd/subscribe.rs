@@ -57,6 +57,7 @@ pub async fn run(args: &Sub, global: &Global, output: &Output) -> Outcome {
     pattern(&args.pattern)?;
     args.queue.as_deref().map_or(Ok(()), group)?;
     let (identity, client) = setting.connect(AuditOptions::default(), output).await?;
+    traffic::stay(&client);
     let listened = listen(args, &setting, &identity, &client, output).await;
     traffic::ended(&client, listened).await
 }

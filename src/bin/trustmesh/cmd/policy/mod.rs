@@ -23,6 +23,8 @@ use super::can_i::pattern;
 use crate::cli::Global;
 use crate::failure::Failure;
 use crate::failure::class_code;
+use crate::operator;
+use crate::operator::Operation;
 use crate::output::BAD;
 use crate::output::GOOD;
 use crate::output::Output;
@@ -73,7 +75,7 @@ pub struct Explain {
 /// Sign a policy and put it in force.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "In a mesh of signed files, agents follow the new policy when they read the files again.
+    after_help = "In a served mesh agents follow the new policy at once; in a mesh of signed files, agents follow the new policy when they read the files again.
 
 Examples:
   trustmesh policy push policy.json
@@ -98,12 +100,21 @@ pub fn run(command: Policy, global: &Global, output: &Output) -> Outcome {
 }
 
 fn read(path: &Path) -> anyhow::Result<Rules> {
-    let cannot = |why: String| Failure::config(format!("{}: {why}", path.display()));
-    let file = std::fs::File::open(path).map_err(|why| cannot(why.to_string()))?;
+    parse(path, &read_text(path)?)
+}
+
+fn read_text(path: &Path) -> anyhow::Result<String> {
+    let cannot = |why: std::io::Error| Failure::config(format!("{}: {why}", path.display()));
+    let file = std::fs::File::open(path).map_err(cannot)?;
     let mut text = String::new();
     std::io::Read::read_to_string(&mut std::io::Read::take(file, POLICY_FILE_MAX), &mut text)
-        .map_err(|why| cannot(why.to_string()))?;
-    Ok(Rules::from_json(&text).map_err(|why| cannot(why.to_string()))?)
+        .map_err(cannot)?;
+    Ok(text)
+}
+
+fn parse(path: &Path, text: &str) -> anyhow::Result<Rules> {
+    let cannot = |why| Failure::config(format!("{}: {why}", path.display()));
+    Ok(Rules::from_json(text).map_err(cannot)?)
 }
 
 fn check(path: &Path, output: &Output) -> Outcome {
@@ -222,13 +233,15 @@ fn rules_about<'a>(policy: &'a Rules, action: Action, text: &str) -> anyhow::Res
 
 fn push(args: &Push, global: &Global, output: &Output) -> Outcome {
     let setting = Setting::of(global)?;
-    let policy = read(&args.file)?;
-    let mut authority = setting.authority()?;
-    let count = policy.rules().len();
-    authority.set_policy(policy)?;
-    if !args.dry_run {
-        authority.save(setting.path())?;
-    }
+    // Says what is missing, where the keys are not here.
+    setting.authority()?;
+    let text = read_text(&args.file)?;
+    let count = parse(&args.file, &text)?.rules().len();
+    let operation = Operation::Policy { rules: text };
+    let done = match args.dry_run {
+        true => operator::rehearse(setting.path(), &operation)?,
+        false => operator::change(setting.path(), &operation)?,
+    };
     let verb = if args.dry_run { "would sign" } else { "signed" };
     output.line(format_args!(
         "{verb} {}: {count} rules",
@@ -237,5 +250,11 @@ fn push(args: &Push, global: &Global, output: &Output) -> Outcome {
     output.object(&serde_json::json!({
         "file": args.file, "rules": count, "dry_run": args.dry_run,
     }))?;
+    if setting.keeps_served() && !args.dry_run {
+        output.note(match done.published {
+            true => "published: agents that hear the mesh follow it",
+            false => "agents follow it once trustmesh serve runs",
+        });
+    }
     Ok(OK)
 }
