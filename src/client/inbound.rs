@@ -54,9 +54,6 @@ pub(crate) enum Expect<'a> {
     },
 }
 
-/// The audit's place for a message, what was found about it, unless that failed, and the time spent.
-type Look = (KeptSlot, Option<(Examined, Timestamp)>, Duration);
-
 /// A message that passed, or failed, everything that changes nothing, on its way to be claimed.
 pub(crate) struct Held {
     delivery: Delivery,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use trustmesh::Client;
 use trustmesh::audit::AuditEvent;
 use trustmesh::client::AuditStream;

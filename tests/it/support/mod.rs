@@ -1,7 +1,7 @@
 //! What the tests share: servers to talk to, and ways to wait without sleeping.
 
-pub mod certificates;
 pub mod bucket;
+pub mod certificates;
 pub mod mesh;
 pub mod nats;
 pub mod plane;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use trustmesh::Client;
 use trustmesh::ConnectOptions;
 use trustmesh::Identity;
+use trustmesh::bus::memory::MemoryBus;
 use trustmesh::bus::nats::NatsBus;
 use trustmesh::client::clock::Clock;
 use trustmesh::client::clock::SystemClock;
