@@ -92,7 +92,7 @@ pub const POLICY: &str = r#"{
 /// Who says what holds.
 enum Mesh {
     /// An authority in this process, which everybody shares.
-    Static(Authority),
+    Static(Box<Authority>),
     /// A verifier service on the bus, which everybody follows.
     Served(Plane),
 }
@@ -118,7 +118,7 @@ impl Cast {
             identities.insert(id, mesh.agent(id, grant)?);
             say(id, &format!("was granted {}", grant.join(", ")));
         }
-        let mut cast = Self::new(Mesh::Static(mesh), Venue::of_this_run());
+        let mut cast = Self::new(Mesh::Static(Box::new(mesh)), Venue::of_this_run());
         cast.identities = identities;
         Ok(cast)
     }

@@ -43,7 +43,6 @@ use crate::documents::token;
 use crate::ledger;
 use crate::ledger::Ledger;
 use crate::plane;
-use crate::plane::LEAST;
 use crate::plane::Plane;
 use crate::planner::Planner;
 use crate::stage;
@@ -133,15 +132,15 @@ impl Play<'_> {
             return Err(format!("the evidence is against {}", fault.culprit).into());
         }
         let (what, before, after) = (fault.misbehaviour, change.before, change.after);
-        let told = format!("{what} by {id}, as its own signature proves: {before} to {after}");
-        say("verifier", &told);
+        let told =
+            format!("{what} by {id}, as its own signature proves: score {before} to {after}");
+        say("operator", &told);
         self.plane
             .change(move |mesh| mesh.set_score(CONTRACTOR, after))
             .await??;
         self.cast
             .all_know("the score", |trust| trust.score(&id) == Some(after))
             .await?;
-        say("verifier", &format!("reading takes a score of {LEAST}"));
         let mid = self.seal(&contractor, PRICE_LIST).await?;
         self.refused(turns, "store", CONTRACTOR, Class::TrustTooLow, mid)
             .await
@@ -156,7 +155,7 @@ impl Play<'_> {
         let id = AgentId::parse(ACCOMPLICE)?;
         let known = |trust: &TrustState| trust.revocations().has_agent(&id);
         self.cast.all_know("the revocation", known).await?;
-        say("verifier", "revoked accomplice, and everybody knows");
+        say("operator", "revoked accomplice, and everybody knows");
         let mid = self.seal(&accomplice, PRICE_LIST).await?;
         self.refused(turns, "store", ACCOMPLICE, Class::Revoked, mid)
             .await
@@ -197,8 +196,8 @@ impl Play<'_> {
             .await
     }
 
-    /// From now on what is written takes an approval. The planner's own grant is still as good as it
-    /// was, and no longer enough.
+    /// From now on what is written takes an approval. The planner's own grant is still as good as
+    /// it was, and no longer enough.
     async fn push_policy(&mut self, turns: &mut Turns) -> Result<(), Fault> {
         let policy = plane::stricter_policy()?;
         self.plane
@@ -208,7 +207,7 @@ impl Play<'_> {
         self.cast.all_know("the policy", known).await?;
         let client = self.planner.client();
         turns.policy_epoch = client.trust().epochs().policy;
-        say("verifier", "pushed a policy: writing takes an approval");
+        say("operator", "pushed a policy: writing takes an approval");
         let subject = format!("store.write.{}", token("report.md"));
         let mid = self.seal(&client.credential(), &subject).await?;
         self.refused(turns, "store", "planner", Class::PolicyDenied, mid)
@@ -267,7 +266,12 @@ impl Play<'_> {
             decision.code.unwrap_or_default(),
             decision.reason.unwrap_or_default(),
         );
-        stage::refused(sender, &format!("{} ({code}), {reason}", class.name()));
+        let who = if sender == ROTATED {
+            "the old key"
+        } else {
+            sender
+        };
+        stage::refused(who, &format!("{} ({code}), {reason}", class.name()));
         turns.refusals.push(Refusal {
             by,
             sender,
@@ -284,8 +288,8 @@ impl Turns {
         self.refusals.iter().map(|refusal| refusal.class.name())
     }
 
-    /// Checks in the audit, and in the graph made of it, that all of it happened. The auditor itself
-    /// had joined before it could listen.
+    /// Checks in the audit, and in the graph made of it, that all of it happened. The auditor
+    /// itself had joined before it could listen.
     pub fn check(
         &self,
         records: &[AuditRecord],

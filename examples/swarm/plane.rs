@@ -34,10 +34,10 @@ use crate::venue::Venue;
 const GRACE: Duration = Duration::from_secs(3);
 
 /// What an agent that nothing is known about starts with.
-pub const START: u16 = 500;
+const START: u16 = 500;
 
 /// The score below which nobody's hand may be in a request to read.
-pub const LEAST: u16 = 450;
+const LEAST: u16 = 450;
 
 /// The verifier service of this run. Clones are the same one.
 #[derive(Clone)]

@@ -32,7 +32,7 @@ fn check_with_verifier(nats: Option<&str>) {
     let lines = [
         "contractor  REFUSED TrustTooLow (2101)",
         "accomplice  REFUSED Revoked (1803)",
-        "researcher/2  REFUSED Revoked (1802)",
+        "the old key  REFUSED Revoked (1802)",
         "planner  REFUSED PolicyDenied (2008)",
         "5/5 attacks refused before any handler ran",
     ];
