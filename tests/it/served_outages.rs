@@ -142,9 +142,11 @@ async fn broker_restarts_lose_no_subscription_and_double_no_handler() {
         });
         futures::future::join_all(again).await;
     }
-    let runs = runs.lock().unwrap();
-    assert!(runs.len() >= AGENTS * (1 + 2 * RESTARTS));
-    assert!(runs.values().all(|count| *count == 1));
+    {
+        let runs = runs.lock().unwrap();
+        assert!(runs.len() >= AGENTS * (1 + 2 * RESTARTS));
+        assert!(runs.values().all(|count| *count == 1));
+    }
     for agent in &agents {
         assert_eq!(agent.counters().handler_panics, 0);
     }
