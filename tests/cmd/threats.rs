@@ -195,7 +195,10 @@ fn no_flag_takes_a_secret() {
     for word in [
         "pass", "secret", "seed", "token", "cred", "user", "auth", "nkey",
     ] {
-        let found: Vec<_> = flags.iter().filter(|flag| flag.contains(word)).collect();
+        // This one names a file to read.
+        let by_file = |flag: &&String| *flag == "--token-file";
+        let found = flags.iter().filter(|flag| flag.contains(word));
+        let found: Vec<_> = found.filter(|flag| !by_file(flag)).collect();
         assert!(found.is_empty(), "{found:?}");
     }
     // The one that speaks of a private key names a file to write.

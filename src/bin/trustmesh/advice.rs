@@ -1,6 +1,7 @@
 //! What a refusal means and what to do about it: one table for every class and every reason.
 //! `why` prints it, and each command that is refused names one next step from it.
 
+pub mod enrolment;
 mod table;
 
 use trustmesh::proto::rejection::Class;

@@ -343,6 +343,7 @@ impl Report {
             .and_then(|failure| failure.next.clone())
             .or(remedy)
             .or_else(|| rejection.map(|r| format!("trustmesh why {}", r.code())))
+            .or_else(|| refused_enrolment(error))
             .or_else(|| advice(error));
         Self {
             error: said,
@@ -386,6 +387,16 @@ fn said_and_remedy(error: &anyhow::Error) -> (String, Option<String>) {
         return (said.to_owned(), Some(remedy.to_owned()));
     }
     (said, None)
+}
+
+/// The command that explains what the books do not admit.
+fn refused_enrolment(error: &anyhow::Error) -> Option<String> {
+    let mut causes = error.chain();
+    let reason = causes.find_map(|cause| match cause.downcast_ref() {
+        Some(AuthorityError::Enrolment(reason)) => Some(*reason),
+        _ => cause.downcast_ref::<EnrolRefused>().copied(),
+    })?;
+    Some(format!("trustmesh why enrol-{}", reason.code()))
 }
 
 fn advice(error: &anyhow::Error) -> Option<String> {

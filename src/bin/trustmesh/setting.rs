@@ -225,11 +225,25 @@ impl Setting {
             {
                 Err(self.stale(&id, &path, why))
             }
+            // As the bus would have told a moment later.
+            Err(HomeError::Refused { why, .. })
+                if matches!(why, Rejection::Revoked { .. }) && is_served(&self.home) =>
+            {
+                Err(self.not_held(why))
+            }
             Err(HomeError::Refused { path, why, .. }) if path.ends_with(GRANT_FILE) => {
                 Err(self.refused_grant(&home, &id, &path, why))
             }
             other => other.map_err(explain),
         }
+    }
+
+    /// Says that nobody can act as this agent now.
+    fn not_held(&self, why: Rejection) -> anyhow::Error {
+        let agent = self.agent.as_deref().unwrap_or_default();
+        Failure::refused(why)
+            .fact("asked", format!("to act as {agent}"))
+            .into()
     }
 
     /// Says whose key it is that lies where another's should.
@@ -319,13 +333,6 @@ impl Setting {
     ) -> anyhow::Result<(Identity, Client)> {
         self.begin().await?;
         let identity = self.identity()?;
-        if identity.trust().current().root().is_dev() {
-            let path = self.home.display();
-            output.note(format_args!(
-                "{} trusting the development mesh in {path}",
-                styled(WARN, "warning:")
-            ));
-        }
         let client = ConnectOptions::new(identity.clone())
             .nats(self.nats_options()?)
             .audit(audit)
@@ -333,8 +340,16 @@ impl Setting {
             .await
             .map_err(|error| match error {
                 ConnectError::Bus(error) => self.not_reached(&error),
+                ConnectError::Identity(why) => self.not_held(why),
                 other => other.into(),
             })?;
+        if identity.trust().current().root().is_dev() {
+            let path = self.home.display();
+            output.note(format_args!(
+                "{} trusting the development mesh in {path}",
+                styled(WARN, "warning:")
+            ));
+        }
         if self.is_plain(&client.server_info()) {
             output.note(format_args!(
                 "{} payloads leave this machine in plain text: signed, not encrypted",
@@ -467,10 +482,11 @@ impl Setting {
 
 /// Whether the authority of a served mesh lies in a directory.
 pub fn keeps_served(home: &Path) -> bool {
-    // With the first role key there are all.
-    if !home.join("authority").is_dir() {
-        return false;
-    }
+    home.join("authority").is_dir() && is_served(home)
+}
+
+/// Whether a directory is one of a served mesh.
+pub fn is_served(home: &Path) -> bool {
     let root = std::fs::read(home.join("trust/root.tm"));
     let root = root.map(|bytes| TrustRoot::parse(&bytes.into()));
     matches!(root, Ok(Ok(root)) if root.is_served())

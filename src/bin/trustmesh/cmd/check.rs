@@ -14,7 +14,6 @@ use trustmesh::bus::nats::SERVER_FLOOR;
 use trustmesh::client::home::Home;
 use trustmesh::keyfile;
 use trustmesh::proto::limits::RESERVE;
-use trustmesh::proto::root::TrustRoot;
 use trustmesh::proto::time::ClockSkew;
 use trustmesh::proto::time::Timestamp;
 use trustmesh::proto::trust::Purpose;
@@ -36,6 +35,7 @@ use crate::output::Output;
 use crate::output::WARN;
 use crate::output::styled;
 use crate::setting::Setting;
+use crate::setting::is_served;
 use crate::setting::now;
 use crate::setting::without_credentials;
 use crate::text;
@@ -329,19 +329,12 @@ async fn check_server(bus: &NatsBus, setting: &Setting) -> Vec<Finding> {
         let hint = format!("an envelope reserves {RESERVE} of them: raise max_payload");
         findings.push(Finding::warn("nats", text, hint));
     }
-    let served = setting.open().ok().filter(|home| is_served(home));
+    let served = setting.open().ok().filter(|_| is_served(setting.path()));
     findings.push(check_jetstream(bus, served.is_some()).await);
     if let Some(home) = served {
         findings.push(check_feed(&home, bus).await);
     }
     findings
-}
-
-/// Whether a mesh directory is one of a served mesh.
-fn is_served(home: &Home) -> bool {
-    let root = std::fs::read(home.path().join("trust/root.tm"));
-    let root = root.map(|bytes| TrustRoot::parse(&bytes.into()));
-    matches!(root, Ok(Ok(root)) if root.is_served())
 }
 
 /// Fetches the newest trust state, as every agent does.

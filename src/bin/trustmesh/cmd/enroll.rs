@@ -81,7 +81,16 @@ pub async fn run(args: &Enroll, global: &Global, output: &Output) -> Outcome {
             .into());
     }
     if args.dry_run {
-        return join_token::tell(&token, None, true, output);
+        let scope = token.claims().scope.to_strings();
+        output.result(
+            format_args!(
+                "would enrol {}: {}",
+                styled(NAME, &args.id),
+                scope.join(" ")
+            ),
+            &serde_json::json!({"id": args.id.as_str(), "scope": scope, "dry_run": true}),
+        )?;
+        return Ok(OK);
     }
     let key = joining_key(setting.path(), &args.id, SigningKey::generate()?)?;
     let bus = setting.bus_of(&key.public().bytes()).await?;

@@ -106,7 +106,6 @@ pub async fn run(args: &Serve, global: &Global, output: &Output) -> Outcome {
             .next("let one of the two run; this one has published nothing since")
             .into());
     }
-    output.note("stopped");
     Ok(OK)
 }
 

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
+use trustmesh::proto::enrol::EnrolRefused;
 use trustmesh::proto::rejection::Class;
 
 use super::OK;
@@ -9,6 +10,7 @@ use super::Outcome;
 use crate::advice;
 use crate::failure::Failure;
 use crate::failure::class_code;
+use crate::failure::enrol_code;
 use crate::output::BAD;
 use crate::output::DIM;
 use crate::output::NAME;
@@ -18,9 +20,13 @@ use crate::output::table;
 
 /// Explain a refusal: what it means, where it comes from, what to do; without one, list them
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:
+#[command(
+    after_help = "The verifier service's own refusals are enrol-1 to enrol-24, or by name: enrol-token-used.
+
+Examples:
   trustmesh why 1502
-  trustmesh why scope-exceeded")]
+  trustmesh why scope-exceeded"
+)]
 pub struct Why {
     /// A code such as 1502, or a class: 15, ScopeExceeded, scope-exceeded.
     #[arg(value_name = "CODE|CLASS")]
@@ -30,11 +36,40 @@ pub struct Why {
 pub fn run(args: &Why, output: &Output) -> Outcome {
     match &args.asked {
         None => list(output),
-        Some(asked) => match find(asked) {
-            Some((class, number)) => explain(class, number, output),
-            None => Err(unknown(asked).into()),
+        Some(asked) => match (find(asked), find_enrolment(asked)) {
+            (Some((class, number)), _) => explain(class, number, output),
+            (None, Some(reason)) => explain_enrolment(reason, output),
+            (None, None) => Err(unknown(asked).into()),
         },
     }
+}
+
+/// The refusal of the verifier service that is meant: `enrol-3`, `enrol-token-used`.
+fn find_enrolment(asked: &str) -> Option<EnrolRefused> {
+    let asked = plain(asked);
+    let asked = asked.strip_prefix("enrol")?;
+    let named = |reason: &&EnrolRefused| plain(reason.name()) == asked;
+    match asked.parse() {
+        Ok(code) => EnrolRefused::from_code(code),
+        Err(_) => EnrolRefused::ALL.iter().find(named).copied(),
+    }
+}
+
+fn explain_enrolment(reason: EnrolRefused, output: &Output) -> Outcome {
+    let (code, exit) = (reason.code(), enrol_code(reason));
+    let (cause, next) = advice::enrolment::on(reason)
+        .map(|advice| (advice.cause, advice.next))
+        .ok_or_else(|| anyhow::anyhow!("reason {code} is newer than its advice"))?;
+    let heading = styled(BAD, format!("enrol-{code} {}", reason.name()));
+    output.line(format_args!("{heading}, exit code {exit}"))?;
+    output.line(format_args!("The verifier service refuses: {reason}."))?;
+    output.line(format_args!("\n{}\n  {cause}", styled(DIM, "Usual cause")))?;
+    output.line(format_args!("\n{}\n  {next}", styled(DIM, "What to do")))?;
+    output.object(&serde_json::json!({
+        "enrol": code, "name": reason.name(), "exit": exit, "reason": reason.to_string(),
+        "cause": cause, "next": next,
+    }))?;
+    Ok(OK)
 }
 
 /// A class in the list.
@@ -238,6 +273,20 @@ mod tests {
         assert_eq!(find("1502"), Some((Class::ScopeExceeded, Some(2))));
         for asked in ["1599", "0", "27", "2700", "65536", "", "scope", "-1"] {
             assert_eq!(find(asked), None, "{asked}");
+        }
+    }
+
+    #[test]
+    fn refusals_of_the_service_are_found_by_number_and_by_name() {
+        for asked in ["enrol-3", "enrol3", "enrol-token-used", "Enrol-TokenUsed"] {
+            assert_eq!(
+                find_enrolment(asked),
+                Some(EnrolRefused::TokenUsed),
+                "{asked}"
+            );
+        }
+        for asked in ["enrol-0", "enrol-99", "enrol", "3", "token-used"] {
+            assert_eq!(find_enrolment(asked), None, "{asked}");
         }
     }
 
