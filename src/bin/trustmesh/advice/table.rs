@@ -428,6 +428,10 @@ pub(super) const TABLE: &[Advice] = &[
                 "this is another trust root than the pinned one; do not unpin it before you \
                  know why",
             ),
+            (
+                6,
+                "a later version of the root is not signed by the root keys before it",
+            ),
         ],
     },
     Advice {
@@ -449,6 +453,10 @@ pub(super) const TABLE: &[Advice] = &[
                 "a revoked key stays revoked: the agent needs a new one (trustmesh key new)",
             ),
             (3, "the agent is revoked, whatever key it has"),
+            (
+                4,
+                "the key was rotated away and its grace is over; use the new one",
+            ),
         ],
     },
     Advice {
@@ -470,6 +478,10 @@ pub(super) const TABLE: &[Advice] = &[
                 "remove the agent from `blocked.agents`, if it was put there by mistake",
             ),
             (3, "there is an `allowed` list, and the agent is not on it"),
+            (
+                4,
+                "the key signed what proves misconduct; the operator decides whether it comes back",
+            ),
         ],
     },
     Advice {
@@ -602,6 +614,18 @@ pub(super) const TABLE: &[Advice] = &[
                 "decisions resume when the clock agrees with itself again",
             ),
             (7, "the authority has to sign the scores anew"),
+            (
+                8,
+                "the verifier is not heard: see trustmesh trust status, and whether trustmesh serve runs",
+            ),
+            (
+                9,
+                "somebody signs two states under one number: two services, or a stolen role key",
+            ),
+            (
+                10,
+                "the bus lacks a part of the newest state; the verifier writes it again",
+            ),
         ],
     },
     Advice {
