@@ -197,7 +197,10 @@ fn no_flag_takes_a_secret() {
     for word in [
         "pass", "secret", "seed", "token", "cred", "user", "auth", "nkey",
     ] {
-        let found: Vec<_> = flags.iter().filter(|flag| flag.contains(word)).collect();
+        // The one names a file to read, the other is a switch.
+        let harmless = |flag: &&String| matches!(flag.as_str(), "--token-file" | "--nkeys");
+        let found = flags.iter().filter(|flag| flag.contains(word));
+        let found: Vec<_> = found.filter(|flag| !harmless(flag)).collect();
         assert!(found.is_empty(), "{found:?}");
     }
     // The one that speaks of a private key names a file to write.

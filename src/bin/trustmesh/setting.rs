@@ -170,6 +170,18 @@ impl Setting {
         }
     }
 
+    /// Refuses the root of a development mesh outside development mode.
+    pub fn admit(&self, root: &TrustRoot) -> anyhow::Result<()> {
+        if root.is_dev() && self.admission() == Admission::Production {
+            let (place, reason) = (Place::TrustFile, UntrustedRoot::DevMesh);
+            return Err(Failure::refused(Rejection::UntrustedRoot { place, reason })
+                .fact("state", self.home.display().to_string())
+                .next("add --dev, if this is a development machine")
+                .into());
+        }
+        Ok(())
+    }
+
     /// Whether the authority of a served mesh is here.
     pub fn keeps_served(&self) -> bool {
         keeps_served(&self.home)
@@ -186,13 +198,7 @@ impl Setting {
             // Newer than what agents of this directory last heard.
             self.open()?;
             let state = Authority::saved_state(&self.home)?;
-            if state.root().is_dev() && self.admission() == Admission::Production {
-                let (place, reason) = (Place::TrustFile, UntrustedRoot::DevMesh);
-                return Err(Failure::refused(Rejection::UntrustedRoot { place, reason })
-                    .fact("state", self.home.display().to_string())
-                    .next("add --dev, if this is a development machine")
-                    .into());
-            }
+            self.admit(state.root())?;
             return Ok(Arc::new(state));
         }
         Ok(self.open()?.trust().map_err(explain)?.current())

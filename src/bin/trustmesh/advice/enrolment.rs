@@ -111,6 +111,14 @@ pub fn on(reason: EnrolRefused) -> Option<Enrolment> {
             "what was asked is none of the service's requests",
             "use one version everywhere: trustmesh --version",
         ),
+        R::Chain => (
+            "a receiver would refuse the chain that was presented",
+            "see which link it is: trustmesh inspect CHAIN",
+        ),
+        R::NotEvidence => (
+            "what was reported proves nothing against whoever signed it",
+            "look at what was received: trustmesh inspect FILE",
+        ),
         _ => return None,
     };
     Some(Enrolment { cause, next })

@@ -14,6 +14,7 @@ use trustmesh::proto::enrol::EnrolRefused;
 use trustmesh::proto::identity::AgentId;
 use trustmesh::proto::identity::SigningKey;
 use trustmesh::proto::join::JoinToken;
+use trustmesh::proto::root::TrustRoot;
 use trustmesh::services::authority::Authority;
 use zeroize::Zeroizing;
 
@@ -95,6 +96,8 @@ pub async fn run(args: &Enroll, global: &Global, output: &Output) -> Outcome {
     let key = joining_key(setting.path(), &args.id, SigningKey::generate()?)?;
     let bus = setting.bus_of(&key.public().bytes()).await?;
     let root = fetch_root(&token, &bus).await?;
+    // Before the token is used up.
+    setting.admit(&TrustRoot::parse(&root)?)?;
     let enrolment = Enrolment::new(token, root.clone()).agent(args.id.clone());
     let enrolled = match enrolment.join(&bus, key).await {
         Ok(enrolled) => enrolled,

@@ -35,7 +35,7 @@ service runs now.
 
 Examples:
   trustmesh join-token --id planner --allow 'pub:tasks.>' --out planner.token
-  trustmesh join-token --allow 'sub:tasks.>' --ttl 10m | ssh host trustmesh enroll worker --token-file -"
+  trustmesh join-token --allow 'sub:tasks.>' | ssh host trustmesh enroll worker --token-file -"
 )]
 pub struct MakeToken {
     /// The agent it is for; without it, the agent chooses a free id.

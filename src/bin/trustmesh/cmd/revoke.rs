@@ -26,11 +26,11 @@ use crate::text;
 #[command(
     after_help = "In a served mesh everybody knows within seconds, and at once where a message arrives; in a mesh of signed
 files, agents learn of it when they read the files again. With --agent, an agent takes back a link that
-it signed, through the verifier service; --chain is a chain that has it.
+it signed, through the verifier service; --chain is a chain that has it. trustmesh inspect shows ids.
 
 Examples:
   trustmesh revoke planner
-  trustmesh revoke link:9f3c… --agent planner --chain reader.chain    the ids of links: trustmesh inspect"
+  trustmesh revoke link:9f3c… --agent planner --chain reader.chain"
 )]
 pub struct Revoke {
     /// An agent's id, a key (U… or did:key:…), or the id of a link; link:…, key:… and agent:… say which.
