@@ -131,13 +131,7 @@ async fn run() -> Result<bool, Error> {
         let change = mesh.service.change(move |mesh| mesh.revoke_agent(&name));
         change.await.ok_or("the service ended")??;
         answered.push(began.elapsed());
-        let has = |receiver: &Client| {
-            receiver
-                .trust()
-                .revocations()
-                .agents()
-                .contains(&asked.revoked)
-        };
+        let has = |receiver: &Client| receiver.trust().revocations().has_agent(&asked.revoked);
         wait(|| receivers.iter().all(has)).await?;
         if asked.revoked == *mallory.id() {
             let published = mesh.service.change(|mesh| mesh.publish());
@@ -202,12 +196,7 @@ async fn observe(
             continue;
         };
         let mut look = tokio::time::interval(LOOK);
-        while !receiver
-            .trust()
-            .revocations()
-            .agents()
-            .contains(&asked.revoked)
-        {
+        while !receiver.trust().revocations().has_agent(&asked.revoked) {
             look.tick().await;
         }
         taken.push(asked.began.elapsed());
