@@ -279,6 +279,8 @@ async fn a_rotation_under_load_refuses_nobody_and_then_the_old_key(wire: Wire) {
     half(100).await;
     let mut sent = by_old.end().await;
     eventually("the old traffic ends", || bob.counters().received >= sent).await;
+    // The new one counts as well: by the time of so many more, the last of the old has come.
+    half(300).await;
     assert_eq!(bob.counters().denied, [].into());
     // What it signs in time, for afterwards.
     let now = || clock.now().unwrap();
