@@ -22,6 +22,7 @@ use testcontainers_modules::testcontainers::ContainerAsync;
 use testcontainers_modules::testcontainers::ContainerRequest;
 use testcontainers_modules::testcontainers::ImageExt;
 use testcontainers_modules::testcontainers::core::IntoContainerPort;
+use testcontainers_modules::testcontainers::core::Mount;
 use testcontainers_modules::testcontainers::runners::AsyncRunner;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -74,7 +75,7 @@ pub async fn jetstream() -> &'static NatsServer {
 
 /// A running nats-server on a loopback port.
 pub struct NatsServer {
-    /// Where JetStream keeps its files, across restarts unless in a container.
+    /// Where JetStream keeps its files, across restarts.
     _files: Option<tempfile::TempDir>,
     source: &'static Source,
     port: u16,
@@ -221,6 +222,10 @@ impl Running {
                     binding.host_ip = Some("127.0.0.1".to_owned());
                 }
             });
+        if let Some(files) = store_directory(config) {
+            // What JetStream keeps outlives the container, as it outlives a process.
+            request = request.with_mount(Mount::bind_mount(files, files));
+        }
         for (name, text) in extra {
             request = request.with_copy_to(format!("/{name}"), text.as_bytes().to_vec());
         }
@@ -270,6 +275,12 @@ impl Running {
         };
         watchdog.dismiss();
     }
+}
+
+/// Where a configuration has JetStream keep its files.
+fn store_directory(config: &str) -> Option<&str> {
+    let (_, rest) = config.split_once("store_dir: \"")?;
+    rest.split('"').next()
 }
 
 /// A shell that runs a command on its target when this process is gone.
