@@ -898,7 +898,8 @@ fn check_nonce(theirs: &[u8; 32], ours: &[u8; 32]) -> Result<(), Rejection> {
 /// let (key, at) = (KeyBytes([7; 32]), Timestamp::from_millis);
 /// let peer = AgentId::parse("alice")?;
 /// let mut sessions = SessionTable::default();
-/// sessions.await_message(Session { peer, key, until: at(900_000), id: [1; 16] }, at(0))?;
+/// let session = Session { peer, key, until: at(900_000), id: [1; 16], newest: None };
+/// sessions.await_message(session, at(0))?;
 /// assert!(sessions.get(&key, at(1)).is_none()); // not before alice's next message
 /// sessions.heard_from(&key, at(1));
 /// assert!(sessions.get(&key, at(2)).is_some());
