@@ -206,8 +206,7 @@ impl AuditLog {
             clock,
             books: books.clone(),
             stream: stream.clone(),
-            lines: Vec::new(),
-            bytes: 0,
+            waiting: Lines::default(),
             oldest: None,
         };
         task::spawn(writer.run(entries));
@@ -384,23 +383,75 @@ struct Writer {
     clock: Arc<dyn Clock>,
     books: Arc<Books>,
     stream: broadcast::Sender<AuditRecord>,
-    lines: Vec<String>,
-    bytes: usize,
+    waiting: Lines,
     oldest: Option<Instant>,
 }
 
+/// Lines on their way to the bus, each with its line break.
+#[derive(Default)]
+struct Lines {
+    text: String,
+    /// Where each ends.
+    ends: Vec<usize>,
+}
+
+impl Lines {
+    fn push(&mut self, write: impl FnOnce(&mut String)) {
+        write(&mut self.text);
+        self.text.push('\n');
+        self.ends.push(self.text.len());
+    }
+
+    /// The newest line.
+    fn last(&self) -> &str {
+        let before = self.ends.len().checked_sub(2);
+        &self.text[before.map_or(0, |before| self.ends[before])..]
+    }
+
+    /// As many of the first lines as fit `room`, and at least one.
+    fn first(&self, room: usize) -> (&str, usize) {
+        let count = self.ends.partition_point(|end| *end <= room).max(1);
+        let end = self.ends.get(count - 1).copied().unwrap_or_default();
+        (&self.text[..end], count)
+    }
+
+    /// Drops the first `count` lines.
+    fn drop_first(&mut self, count: usize) {
+        if count >= self.ends.len() {
+            self.clear();
+            return;
+        }
+        let cut = self.ends[count - 1];
+        self.text.drain(..cut);
+        self.ends.drain(..count);
+        for end in &mut self.ends {
+            *end -= cut;
+        }
+    }
+
+    fn clear(&mut self) {
+        self.text.clear();
+        self.ends.clear();
+    }
+}
+
 impl Writer {
-    async fn run(mut self, mut entries: mpsc::Receiver<Entry>) {
+    async fn run(mut self, mut queue: mpsc::Receiver<Entry>) {
+        let mut entries = Vec::with_capacity(BATCH_RECORDS);
         let mut second = tokio::time::interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let deadline = self.oldest.map(|oldest| oldest + BATCH_WAIT);
             tokio::select! {
                 biased;
-                entry = entries.recv() => match entry {
-                    Some(entry) => self.take(entry).await,
-                    None => break,
-                },
+                count = queue.recv_many(&mut entries, BATCH_RECORDS) => {
+                    if count == 0 {
+                        break;
+                    }
+                    for entry in entries.drain(..) {
+                        self.take(entry).await;
+                    }
+                }
                 () = sleep_until(deadline) => self.send_batch().await,
                 _ = second.tick() => self.settle().await,
             }
@@ -415,10 +466,7 @@ impl Writer {
 
     async fn take(&mut self, entry: Entry) {
         match entry {
-            Entry::Decision(decision) => {
-                let event = decision.event();
-                self.append(decision.at, event).await;
-            }
+            Entry::Decision(decision) => self.append_decision(&decision).await,
             Entry::Event(at, event) => self.append(at, *event).await,
             Entry::Flush(done) => {
                 self.settle().await;
@@ -453,19 +501,39 @@ impl Writer {
         let (record, line) = self.chain.append(at, event);
         // No reader in this process is no fault.
         let _ = self.stream.send(record);
-        self.write_file(&line).await;
-        if self.control.is_some() {
-            self.bytes += line.len() + 1;
-            self.lines.push(line);
-            self.oldest.get_or_insert_with(Instant::now);
-            if self.lines.len() >= BATCH_RECORDS || self.bytes >= BATCH_BYTES {
-                self.send_batch().await;
-            }
+        self.waiting.push(|text| text.push_str(&line));
+        self.appended().await;
+    }
+
+    async fn append_decision(&mut self, decision: &Decision) {
+        if self.stream.receiver_count() > 0 {
+            let record = self.chain.next(decision.at, decision.event());
+            // A reader that has just gone needs none.
+            let _ = self.stream.send(record);
+        }
+        let chain = &mut self.chain;
+        self.waiting
+            .push(|text| chain.append_decision(decision, text));
+        self.appended().await;
+    }
+
+    /// Sees to the line that was just put among those that wait.
+    async fn appended(&mut self) {
+        self.write_file().await;
+        if self.control.is_none() {
+            self.waiting.clear();
+            return;
+        }
+        self.oldest.get_or_insert_with(Instant::now);
+        if self.waiting.ends.len() >= BATCH_RECORDS || self.waiting.text.len() >= BATCH_BYTES {
+            self.send_batch().await;
         }
     }
 
-    async fn write_file(&mut self, line: &str) {
+    /// Writes the newest line.
+    async fn write_file(&mut self) {
         let Some(file) = &mut self.file else { return };
+        let line = self.waiting.last();
         if let LogFile::Closed(path) = file {
             let opened = tokio::fs::OpenOptions::new()
                 .append(true)
@@ -481,7 +549,6 @@ impl Writer {
             };
         }
         if let LogFile::Open(open) = file {
-            let line = format!("{line}\n");
             let written = async {
                 open.write_all(line.as_bytes()).await?;
                 open.flush().await
@@ -497,22 +564,21 @@ impl Writer {
     /// is away makes the queue fill, and that is the audit mode's business.
     async fn send_batch(&mut self) {
         self.oldest = None;
-        self.bytes = 0;
         let Some(control) = self.control.clone() else {
             return;
         };
-        while !self.lines.is_empty() {
+        while !self.waiting.ends.is_empty() {
             let Some(count) = self.try_send(&control).await else {
                 if control.is_closing() {
-                    let lost = self.lines.len();
+                    let lost = self.waiting.ends.len();
                     tracing::error!(lost, "audit records could not be published");
-                    self.lines.clear();
+                    self.waiting.clear();
                     return;
                 }
                 tokio::time::sleep(RETRY).await;
                 continue;
             };
-            self.lines.drain(..count);
+            self.waiting.drop_first(count);
             self.books
                 .tally
                 .audit_published
@@ -524,17 +590,8 @@ impl Writer {
     async fn try_send(&self, control: &Control) -> Option<usize> {
         let bus = control.bus().await.ok()?;
         let room = bus.max_payload().saturating_sub(RESERVE).min(BATCH_BYTES);
-        let mut payload = String::new();
-        let mut taken = 0;
-        for line in &self.lines {
-            if taken > 0 && payload.len() + line.len() + 1 > room {
-                break;
-            }
-            payload.push_str(line);
-            payload.push('\n');
-            taken += 1;
-        }
-        let outgoing = self.sign(payload.into())?;
+        let (payload, taken) = self.waiting.first(room);
+        let outgoing = self.sign(Bytes::copy_from_slice(payload.as_bytes()))?;
         bus.publish(outgoing).await.ok()?;
         Some(taken)
     }

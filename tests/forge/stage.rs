@@ -8,9 +8,11 @@ use sha2::Digest as _;
 use trustmesh::proto::audit::AuditEvent;
 use trustmesh::proto::audit::AuditSlot;
 use trustmesh::proto::audit::Decision;
+use trustmesh::proto::audit::RecordChain;
 use trustmesh::proto::audit::Word;
 use trustmesh::proto::chain::VerifiedChain;
 use trustmesh::proto::envelope::UnverifiedEnvelope;
+use trustmesh::proto::identity::AgentId;
 use trustmesh::proto::policy::RateLimiter;
 use trustmesh::proto::rejection::Class;
 use trustmesh::proto::rejection::Rejection;
@@ -140,10 +142,9 @@ impl Stage {
             refusal,
             result.as_ref().err().map(|refused| refused.rejection)
         );
-        Outcome {
-            result,
-            decision: decisions.remove(0),
-        }
+        let decision = decisions.remove(0);
+        check_line(&decision);
+        Outcome { result, decision }
     }
 
     /// Delivers a frame as its header claims it was sent.
@@ -254,6 +255,19 @@ impl Stage {
         let epochs = self.trust.epochs();
         let named = (event.registry, event.revocations, event.policy);
         assert_eq!(named, (epochs.registry, epochs.revocations, epochs.policy));
+    }
+}
+
+/// Checks that a decision is recorded in the line that its event has.
+fn check_line(decision: &Decision) {
+    let chain = || RecordChain::new(AgentId::parse("bob").unwrap(), [3; 8]);
+    let (mut events, mut decisions) = (chain(), chain());
+    // Twice: what was written once may be remembered.
+    for _ in 0..2 {
+        let (_, expected) = events.append(decision.at, decision.event());
+        let mut line = String::new();
+        decisions.append_decision(decision, &mut line);
+        assert_eq!(line, expected);
     }
 }
 
