@@ -5,18 +5,15 @@ use bytes::Bytes;
 
 use super::Client;
 use super::guards::lock;
+use super::outbox::Addressed;
 use super::outbox::Post;
-use super::outbox::Unsigned;
-use super::random::random;
 use crate::bus::HeaderMap;
 use crate::bus::Outgoing;
 use crate::bus::PublishError;
 use crate::bus::PublishErrorKind;
 use crate::bus::RequestError;
 use crate::bus::RequestErrorKind;
-use crate::bus::Subject as BusSubject;
 use crate::error::Denied;
-use crate::proto::chain::Credential;
 use crate::proto::envelope::EnvelopeDraft;
 use crate::proto::envelope::Extensions;
 use crate::proto::envelope::inbox_prefix;
@@ -26,7 +23,6 @@ use crate::proto::names::MODE_BATCH;
 use crate::proto::rejection::ChainBroken;
 use crate::proto::rejection::Place;
 use crate::proto::rejection::Rejection;
-use crate::proto::replay::MessageId;
 use crate::proto::scope::Action;
 use crate::proto::signing::ObjectId;
 use crate::proto::subject::Subject;
@@ -68,7 +64,6 @@ impl std::fmt::Debug for Letter {
 /// A signed message.
 pub(crate) struct Sealed {
     pub(crate) post: Post,
-    pub(crate) id: ObjectId,
     pub(crate) subject: Subject,
     pub(crate) at: Timestamp,
 }
@@ -77,7 +72,7 @@ impl Sealed {
     /// What its answer has to match.
     pub(crate) fn pending(&self, audience: Option<KeyBytes>) -> Pending {
         Pending {
-            request: self.id,
+            request: self.post.id(),
             subject: self.subject.clone(),
             audience,
         }
@@ -246,31 +241,24 @@ impl Client {
         let policy = trust.policy();
         let together =
             shared.outbox.is_busy() && policy.allows_mode(draft.action, &duty, MODE_BATCH);
-        let (post, id) = if together {
+        let post = if together {
             let envelope = draft.encode_for_batch(credential)?;
-            let id = envelope.id();
-            let (subject, reply) = addresses(&draft);
-            let unsigned = Unsigned {
-                envelope,
-                subject,
-                reply,
-            };
-            (Post::Unsigned(unsigned), id)
+            Post::Unsigned(Addressed::to(&draft, envelope))
         } else {
-            let (outgoing, id) = sign_alone(&draft, credential)?;
+            let envelope = draft.sign(credential)?;
             shared.outbox.note_signature();
-            (Post::Signed(outgoing), id)
+            Post::Signed(Addressed::to(&draft, envelope))
         };
         Ok(Sealed {
             post,
-            id,
-            subject: draft.subject.clone(),
+            subject: draft.subject,
             at: draft.issued,
         })
     }
 
     fn draft(&self, subject: Subject, now: Timestamp) -> Result<EnvelopeDraft, Rejection> {
-        let mut draft = EnvelopeDraft::new(MessageId(random()?), now, Action::Publish, subject);
+        let mid = self.shared.ids.next()?;
+        let mut draft = EnvelopeDraft::new(mid, now, Action::Publish, subject);
         let traceparent = self.voice.traceparent.clone();
         draft.extensions = Extensions {
             epochs: None,
@@ -307,7 +295,7 @@ impl Client {
             self.shared.skew,
         )?;
         draft.extensions.approval = self.approval_for(Action::Serve, &requester.subject, &scene)?;
-        Ok(sign_alone(&draft, credential)?.0)
+        Ok(Addressed::to(&draft, draft.sign(credential)?).into())
     }
 
     fn check_size(&self, letter: &Letter, headers: &[(String, String)]) -> Result<(), SendFault> {
@@ -338,30 +326,6 @@ impl Client {
             self.shared.token()
         )
     }
-}
-
-/// Signs one message by itself.
-fn sign_alone(
-    draft: &EnvelopeDraft,
-    credential: &Credential,
-) -> Result<(Outgoing, ObjectId), Rejection> {
-    let envelope = draft.sign(credential)?;
-    let id = envelope.id();
-    let (subject, reply) = addresses(draft);
-    let outgoing = Outgoing {
-        subject,
-        reply,
-        headers: None,
-        payload: envelope.into_bytes(),
-    };
-    Ok((outgoing, id))
-}
-
-/// Subject and reply subject, as the bus takes them.
-fn addresses(draft: &EnvelopeDraft) -> (BusSubject, Option<BusSubject>) {
-    let subject = super::message::bus_subject(&draft.subject);
-    let reply = draft.reply.as_ref().map(super::message::bus_subject);
-    (subject, reply)
 }
 
 /// Application headers travel inside the envelope, every value of every name.

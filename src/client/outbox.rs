@@ -3,12 +3,13 @@
 //!
 //! ```text
 //! nothing signed lately ──▶ sign alone, publish at once                    (mode 1)
-//! otherwise             ──▶ queue ──▶ at most 256, or what came within 150 µs
-//!                                     of the last signature ──▶ sign once  (mode 2)
+//! otherwise             ──▶ queue ──▶ 256, or what came by the end of the interval
+//!                                     that the last signature began ──▶ sign once  (mode 2)
 //! ```
 //!
 //! So an idle client has the latency of one signature, and sender and receivers gain the more there
-//! is to send. The order in which one task publishes is kept: while anything is queued, everything
+//! is to send. The interval is 150 µs, and longer after a large batch: when a hundred messages come
+//! in it, each is worth a tenth of what its signature costs, and has others in front of it anyway. The order in which one task publishes is kept: while anything is queued, everything
 //! queues behind it. As with `async_nats`, that a message was taken means that it is queued; when
 //! the bus then refuses it, the next to publish is told.
 
@@ -20,9 +21,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
+use tokio::sync::Notify;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
+use super::message::bus_subject;
 use super::task;
 use crate::bus::Bus;
 use crate::bus::Closed;
@@ -30,18 +33,25 @@ use crate::bus::Outgoing;
 use crate::bus::PublishError;
 use crate::bus::PublishErrorKind;
 use crate::bus::Subject as BusSubject;
+use crate::proto::envelope::EnvelopeDraft;
+use crate::proto::envelope::SignedEnvelope;
 use crate::proto::envelope::UnsignedEnvelope;
 use crate::proto::identity::SigningKey;
 use crate::proto::limits::BATCH_MAX;
+use crate::proto::signing::ObjectId;
 
 /// How long after a signature the next one waits for company. A receiver needs some 40 µs for a
 /// signature, so this leaves it two thirds of a core even when batches stay small. And it is less
 /// than a request and its answer take one after the other, in process too, so those never wait.
 const INTERVAL: Duration = Duration::from_micros(150);
 
-/// So many messages are not made to wait for more: a signature shared by them is a small part of
-/// what they cost anyway.
-const COMPANY: usize = 32;
+/// How much longer the next interval is for every message of a batch: the interval grows when more
+/// than 100,000 messages a second come …
+const INTERVAL_EACH: Duration = Duration::from_micros(10);
+
+/// … up to this. A publisher that lets no more than 100 messages be on their way would otherwise wait
+/// for its own.
+const INTERVAL_MAX: Duration = Duration::from_micros(600);
 
 /// Messages that wait to be signed, as many as `async_nats` itself queues; a publisher that is
 /// faster waits.
@@ -54,16 +64,48 @@ const BATCH_BYTES: usize = 1024 * 1024;
 /// A message on its way out.
 pub(crate) enum Post {
     /// Signed.
-    Signed(Outgoing),
+    Signed(Addressed<SignedEnvelope>),
     /// To be signed with others.
-    Unsigned(Unsigned),
+    Unsigned(Addressed<UnsignedEnvelope>),
 }
 
-/// A message that only lacks its signature.
-pub(crate) struct Unsigned {
-    pub(crate) envelope: UnsignedEnvelope,
+impl Post {
+    /// The object id of the message.
+    pub(crate) fn id(&self) -> ObjectId {
+        match self {
+            Self::Signed(message) => message.envelope.id(),
+            Self::Unsigned(message) => message.envelope.id(),
+        }
+    }
+}
+
+/// An envelope, and where it goes.
+pub(crate) struct Addressed<E> {
+    pub(crate) envelope: E,
     pub(crate) subject: BusSubject,
     pub(crate) reply: Option<BusSubject>,
+}
+
+impl<E> Addressed<E> {
+    /// The envelope of a draft, with the addresses of that draft.
+    pub(crate) fn to(draft: &EnvelopeDraft, envelope: E) -> Self {
+        Self {
+            envelope,
+            subject: bus_subject(&draft.subject),
+            reply: draft.reply.as_ref().map(bus_subject),
+        }
+    }
+}
+
+impl From<Addressed<SignedEnvelope>> for Outgoing {
+    fn from(message: Addressed<SignedEnvelope>) -> Self {
+        Self {
+            subject: message.subject,
+            reply: message.reply,
+            headers: None,
+            payload: message.envelope.into_bytes(),
+        }
+    }
 }
 
 #[expect(clippy::large_enum_variant, reason = "nearly every item is a message")]
@@ -86,6 +128,10 @@ struct Pace {
     started: Instant,
     /// When something was signed last, in microseconds since the start; 0 for never.
     signed: AtomicU64,
+    /// For how long from then on the next message waits for company, in microseconds.
+    interval: AtomicU64,
+    /// Told when a whole batch waits.
+    full: Notify,
     /// Messages queued and not yet handed to the bus.
     waiting: AtomicUsize,
     /// The bus refused a queued message.
@@ -95,18 +141,32 @@ struct Pace {
 }
 
 impl Pace {
-    fn note_signature(&self) {
-        let micros = self.started.elapsed().as_micros();
-        let micros = u64::try_from(micros).unwrap_or(u64::MAX).max(1);
-        self.signed.store(micros, Ordering::Relaxed);
+    /// Notes a signature over so many messages.
+    fn note_signature(&self, messages: usize) {
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let each = u32::try_from(messages).unwrap_or(u32::MAX);
+        let interval = INTERVAL_EACH
+            .saturating_mul(each)
+            .clamp(INTERVAL, INTERVAL_MAX);
+        self.interval.store(micros(interval), Ordering::Relaxed);
+        let now = micros(self.started.elapsed()).max(1);
+        self.signed.store(now, Ordering::Relaxed);
     }
 
-    /// How long ago something was signed, when that is less than the interval.
-    fn since_signature(&self) -> Option<Duration> {
+    /// How much is left of the interval that the last signature began.
+    fn left(&self) -> Option<Duration> {
         let signed = self.signed.load(Ordering::Relaxed);
-        let at = self.started + Duration::from_micros(signed);
-        let since = Instant::now().saturating_duration_since(at);
-        (signed > 0 && since < INTERVAL).then_some(since)
+        let interval = self.interval.load(Ordering::Relaxed);
+        let until = self.started + Duration::from_micros(signed + interval);
+        let left = until.saturating_duration_since(Instant::now());
+        (signed > 0 && !left.is_zero()).then_some(left)
+    }
+
+    /// Notes a message that waits.
+    fn note_waiting(&self) {
+        if self.waiting.fetch_add(1, Ordering::AcqRel) + 1 == BATCH_MAX {
+            self.full.notify_one();
+        }
     }
 
     fn is_waiting(&self) -> bool {
@@ -120,6 +180,8 @@ impl Outbox {
         let pace = Arc::new(Pace {
             started: Instant::now(),
             signed: AtomicU64::new(0),
+            interval: AtomicU64::new(0),
+            full: Notify::new(),
             waiting: AtomicUsize::new(0),
             refused: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -135,12 +197,12 @@ impl Outbox {
 
     /// Whether the next message had better be signed with others.
     pub(crate) fn is_busy(&self) -> bool {
-        self.pace.is_waiting() || self.pace.since_signature().is_some()
+        self.pace.is_waiting() || self.pace.left().is_some()
     }
 
     /// Notes that a message was signed alone.
     pub(crate) fn note_signature(&self) {
-        self.pace.note_signature();
+        self.pace.note_signature(1);
     }
 
     /// Sends a message; `Ok` means queued. Cancelling sends nothing or all of it.
@@ -154,13 +216,13 @@ impl Outbox {
             return Err(PublishError::with_source(PublishErrorKind::Send, source));
         }
         let post = match post {
-            Post::Signed(outgoing) if !self.pace.is_waiting() => {
-                return self.bus.publish(outgoing).await;
+            Post::Signed(message) if !self.pace.is_waiting() => {
+                return self.bus.publish(message.into()).await;
             }
             post => post,
         };
         let place = self.queue.reserve().await.map_err(|_| closed())?;
-        self.pace.waiting.fetch_add(1, Ordering::AcqRel);
+        self.pace.note_waiting();
         place.send(Item::Post(post));
         Ok(())
     }
@@ -205,9 +267,9 @@ impl Writer {
                             self.sign(&mut together).await;
                         }
                     }
-                    Item::Post(Post::Signed(outgoing)) => {
+                    Item::Post(Post::Signed(message)) => {
                         self.sign(&mut together).await;
-                        self.publish(outgoing).await;
+                        self.publish(message.into()).await;
                     }
                     Item::Flush(done) => {
                         self.sign(&mut together).await;
@@ -221,14 +283,17 @@ impl Writer {
         }
     }
 
-    /// Lets more messages come until the interval is over, unless there is company enough.
+    /// Lets more messages come until the interval is over or a batch is full.
     async fn gather(&self, queue: &mut mpsc::Receiver<Item>, items: &mut Vec<Item>) {
         let is_awaited = matches!(items.last(), Some(Item::Flush(_)));
-        if items.len() >= COMPANY || is_awaited {
+        if items.len() >= BATCH_MAX || is_awaited {
             return;
         }
-        if let Some(since) = self.pace.since_signature() {
-            task::pause(INTERVAL - since).await;
+        if let Some(left) = self.pace.left() {
+            tokio::select! {
+                () = self.pace.full.notified() => {}
+                () = task::pause(left) => {}
+            }
             while items.len() < BATCH_MAX
                 && let Ok(item) = queue.try_recv()
             {
@@ -238,13 +303,13 @@ impl Writer {
     }
 
     /// Signs messages with one signature, and publishes them in their order.
-    async fn sign(&self, together: &mut Vec<Unsigned>) {
+    async fn sign(&self, together: &mut Vec<Addressed<UnsignedEnvelope>>) {
         if together.is_empty() {
             return;
         }
         let envelopes = together.iter().map(|unsigned| &unsigned.envelope);
         let signed = UnsignedEnvelope::sign_batch(envelopes, &self.key);
-        self.pace.note_signature();
+        self.pace.note_signature(together.len());
         let signed = match signed {
             Ok(signed) => signed,
             Err(rejection) => {
@@ -257,13 +322,12 @@ impl Writer {
         };
         for (unsigned, envelope) in together.drain(..).zip(signed) {
             let (subject, reply) = (unsigned.subject, unsigned.reply);
-            self.publish(Outgoing {
+            let message = Addressed {
+                envelope,
                 subject,
                 reply,
-                headers: None,
-                payload: envelope.into_bytes(),
-            })
-            .await;
+            };
+            self.publish(message.into()).await;
         }
     }
 

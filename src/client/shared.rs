@@ -25,6 +25,7 @@ use super::inbound::Expect;
 use super::outbound::Requests;
 use super::outbox::Outbox;
 use super::peers::Peers;
+use super::random::MessageIds;
 use super::random::random;
 use super::refusals::Refusals;
 use super::remint::Minted;
@@ -55,6 +56,7 @@ use crate::proto::verify::Verifier;
 pub(crate) struct Shared {
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) outbox: Outbox,
+    pub(crate) ids: MessageIds,
     pub(crate) control: Arc<Control>,
     pub(crate) identity: Identity,
     pub(crate) standing: CurrentStanding,
@@ -202,6 +204,7 @@ impl Shared {
             redials_seen: AtomicU64::new(bus.redials()),
             warnings_seen: AtomicU64::new(bus.warnings()),
             outbox: Outbox::start(bus.clone(), identity.key.clone()),
+            ids: MessageIds::default(),
             tokens: AtomicU64::new(0),
             bus,
             control,

@@ -14,10 +14,14 @@
 //! What a batch vouches for is that its signer made each header in it, and nothing else: every
 //! other check is made for every message, as if it had been signed alone.
 
-use bytes::Bytes;
-use sha2::Digest as _;
-use sha2::Sha256;
+mod tree;
 
+use bytes::Bytes;
+
+pub(crate) use self::tree::KnownNodes;
+use self::tree::NODE_LEN;
+use self::tree::Node;
+pub(crate) use self::tree::Root;
 use super::identity::KeyBytes;
 use super::identity::PublicKey;
 use super::identity::SIGNATURE_LEN;
@@ -41,12 +45,6 @@ use super::wire;
 use super::wire::Reader;
 use super::wire::bin;
 
-/// A hash in a tree.
-pub(crate) type Node = [u8; NODE_LEN];
-
-/// Bytes of a node.
-pub(crate) const NODE_LEN: usize = 32;
-
 const PLACE: Place = Place::Batch;
 
 /// What a batch says.
@@ -63,9 +61,6 @@ pub struct BatchClaims {
     root: Node,
 }
 
-/// A root that was computed from a header and its path.
-pub(crate) struct Root(Node);
-
 impl BatchClaims {
     /// The root of its tree.
     pub fn root(&self) -> ObjectId {
@@ -74,7 +69,7 @@ impl BatchClaims {
 
     /// Whether this is the root that was signed.
     pub(crate) fn has_root(&self, root: &Root) -> bool {
-        self.root == root.0
+        root.is(&self.root)
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -145,7 +140,7 @@ impl BatchProof {
         if index >= size {
             return Err(malformed(Malformed::OutOfRange));
         }
-        if path.len() != path_len(index, size) * NODE_LEN {
+        if path.len() != tree::path_len(index, size) * NODE_LEN {
             return Err(malformed(Malformed::WrongLength));
         }
         Ok(Self {
@@ -172,13 +167,14 @@ impl BatchProof {
         self.path.len() / NODE_LEN
     }
 
-    /// What identifies the batch to a cache: body and signature together.
-    pub(crate) fn digest(&self) -> ObjectId {
-        let mut hash = Sha256::new();
-        hash.update(Tag::Batch.bytes());
-        hash.update(self.signature.0);
-        hash.update(&self.body);
-        ObjectId(hash.finalize().into())
+    /// Whether it comes with this very batch, signature included.
+    pub(crate) fn is_of(&self, body: &Bytes, signature: &Signature) -> bool {
+        self.body == body && self.signature == *signature
+    }
+
+    /// The body of the batch, and its signature.
+    pub(crate) fn batch(&self) -> (&Bytes, &Signature) {
+        (&self.body, &self.signature)
     }
 
     /// Checks that the batch is of this mesh and signer.
@@ -201,27 +197,25 @@ impl BatchProof {
     /// The root that follows from a header in the place the proof gives it. It has to be the one
     /// the batch names.
     pub(crate) fn root_of(&self, header: &[u8]) -> Result<Root, Rejection> {
-        let (mut index, mut size) = (self.index, usize::from(self.claims.size));
-        let mut node = leaf(header);
-        let mut path = self.path.chunks_exact(NODE_LEN);
-        while size > 1 {
-            if index ^ 1 < size {
-                // `read` made sure that there are as many.
-                let neighbour = path.next().unwrap_or_default();
-                node = if index & 1 == 0 {
-                    join(&node, neighbour)
-                } else {
-                    join(neighbour, &node)
-                };
-            }
-            (index, size) = (index / 2, size.div_ceil(2));
-        }
-        let root = Root(node);
+        let root = Root::from(header, self.index, self.claims.size.into(), &self.path);
         if self.claims.has_root(&root) {
             Ok(root)
         } else {
             Err(Rejection::BadSignature { place: PLACE })
         }
+    }
+
+    /// [`root_of`](Self::root_of) in a batch of which some is known already: the same answer, and
+    /// no hash that was computed before.
+    pub(crate) fn root_among(
+        &self,
+        header: &[u8],
+        known: &mut KnownNodes,
+    ) -> Result<Root, Rejection> {
+        known
+            .root_from(header, self.index, &self.path)
+            .filter(|root| self.claims.has_root(root))
+            .ok_or(Rejection::BadSignature { place: PLACE })
     }
 
     /// Checks the signature of the batch.
@@ -250,7 +244,7 @@ impl SignedBatch {
         mesh: MeshId,
         key: &SigningKey,
     ) -> Result<Self, Rejection> {
-        let leaves: Vec<Node> = headers.into_iter().map(leaf).collect();
+        let leaves: Vec<Node> = headers.into_iter().map(tree::leaf).collect();
         let size = leaves.len();
         if !(1..=BATCH_MAX).contains(&size) {
             return Err(Rejection::TooLarge {
@@ -258,7 +252,7 @@ impl SignedBatch {
                 limit: BATCH_MAX as u32,
             });
         }
-        let levels = levels(leaves);
+        let levels = tree::levels(leaves);
         let claims = BatchClaims {
             mesh,
             key: key.public().bytes(),
@@ -277,64 +271,23 @@ impl SignedBatch {
 
     /// Appends the proof of the header at `index`, as it stands in the frame.
     pub(crate) fn write_proof(&self, index: usize, out: &mut Vec<u8>) {
-        let mut path = Vec::with_capacity(BATCH_PATH_MAX * NODE_LEN);
-        let mut at = index;
+        let mut path = [0; BATCH_PATH_MAX * NODE_LEN];
+        let (mut at, mut len) = (index, 0);
         for level in &self.levels {
             if let Some(neighbour) = level.get(at ^ 1) {
-                path.extend_from_slice(neighbour);
+                path[len..len + NODE_LEN].copy_from_slice(neighbour);
+                len += NODE_LEN;
             }
             at /= 2;
         }
-        let proof = (bin(&self.body), bin(&self.signature.0), index, bin(&path));
+        let path = bin(&path[..len]);
+        let proof = (bin(&self.body), bin(&self.signature.0), index, path);
         wire::encode_into(out, &proof);
     }
 
     /// At most so many bytes has a proof.
     pub(crate) const PROOF_MAX: usize =
         BATCH_BODY_MAX + SIGNATURE_LEN + BATCH_PATH_MAX * NODE_LEN + 16;
-}
-
-/// Every level of the tree, leaves first.
-fn levels(leaves: Vec<Node>) -> Vec<Vec<Node>> {
-    let mut levels = vec![leaves];
-    while let Some(level) = levels.last().filter(|level| level.len() > 1) {
-        let above = level
-            .chunks(2)
-            .map(|pair| match pair {
-                [left, right] => join(left, right),
-                // Without a neighbour a node moves up as it is.
-                _ => pair[0],
-            })
-            .collect();
-        levels.push(above);
-    }
-    levels
-}
-
-/// How many neighbours a leaf has on its way to the root.
-fn path_len(mut index: usize, mut size: usize) -> usize {
-    let mut len = 0;
-    while size > 1 {
-        len += usize::from(index ^ 1 < size);
-        (index, size) = (index / 2, size.div_ceil(2));
-    }
-    len
-}
-
-fn leaf(header: &[u8]) -> Node {
-    let mut hash = Sha256::new();
-    hash.update([0]);
-    hash.update(Tag::Envelope.bytes());
-    hash.update(header);
-    hash.finalize().into()
-}
-
-fn join(left: &[u8], right: &[u8]) -> Node {
-    let mut hash = Sha256::new();
-    hash.update([1]);
-    hash.update(left);
-    hash.update(right);
-    hash.finalize().into()
 }
 
 #[cfg(test)]
@@ -348,7 +301,7 @@ mod tests {
         }
         let split = leaves.len().next_power_of_two() / 2;
         let (left, right) = leaves.split_at(split);
-        join(&tree_hash(left), &tree_hash(right))
+        tree::join(&tree_hash(left), &tree_hash(right))
     }
 
     fn headers(count: usize) -> Vec<Vec<u8>> {
@@ -378,8 +331,8 @@ mod tests {
     fn the_tree_is_that_of_rfc_9162() {
         for count in (1..=17).chain([255, 256]) {
             let headers = headers(count);
-            let leaves: Vec<Node> = headers.iter().map(|header| leaf(header)).collect();
-            let levels = levels(leaves.clone());
+            let leaves: Vec<Node> = headers.iter().map(|header| tree::leaf(header)).collect();
+            let levels = tree::levels(leaves.clone());
             assert_eq!(levels.last().unwrap()[..], [tree_hash(&leaves)], "{count}");
         }
     }
@@ -392,6 +345,35 @@ mod tests {
                 proof.root_of(&headers[index]).unwrap();
                 let other = &headers[(index + 1) % count];
                 assert_eq!(proof.root_of(other).is_ok(), count == 1, "{count} {index}");
+            }
+        }
+    }
+
+    /// Whatever was met before, and in whichever order: with what is known a proof is judged as it is
+    /// without.
+    #[test]
+    fn what_is_known_changes_no_answer() {
+        for count in (1..=17).chain([63, 255, 256]) {
+            let (headers, proofs) = proofs(count);
+            let key = SigningKey::from_seed(&[7; 32]).unwrap().public();
+            let mut known = KnownNodes::of(&proofs[0].authenticate(&key).unwrap());
+            // Every index once, far apart, and then all again.
+            let order = (0..2 * count).map(|n| n * 101 % count);
+            for index in order {
+                let (header, proof) = (&headers[index], &proofs[index]);
+                let other = &headers[(index + 1) % count];
+                for flipped in (0..proof.path.len()).step_by(NODE_LEN / 2) {
+                    let mut damaged = proof.clone();
+                    let mut path = damaged.path.to_vec();
+                    path[flipped] ^= 1;
+                    damaged.path = path.into();
+                    assert!(damaged.root_of(header).is_err());
+                    let found = damaged.root_among(header, &mut known);
+                    assert!(found.is_err(), "{count} {index} {flipped}");
+                }
+                let found = proof.root_among(other, &mut known);
+                assert_eq!(found.is_ok(), proof.root_of(other).is_ok());
+                proof.root_among(header, &mut known).unwrap();
             }
         }
     }

@@ -17,6 +17,7 @@ mod content;
 mod draft;
 
 use std::fmt;
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -422,7 +423,6 @@ impl Auth {
 pub(crate) struct UnsignedEnvelope {
     mode: u8,
     mesh: MeshId,
-    id: ObjectId,
     header: Bytes,
     chain: Bytes,
     prefix: Vec<u8>,
@@ -432,7 +432,7 @@ pub(crate) struct UnsignedEnvelope {
 impl UnsignedEnvelope {
     /// The object id of the header: it is known before the signature.
     pub(crate) fn id(&self) -> ObjectId {
-        self.id
+        Tag::Envelope.digest(&self.header)
     }
 
     /// Length of the content in bytes.
@@ -471,15 +471,18 @@ impl UnsignedEnvelope {
         let mut frame = Vec::with_capacity(room + content_len);
         frame.extend_from_slice(&MAGIC_ENVELOPE);
         frame.extend_from_slice(&[0x96, FRAME_VERSION as u8, self.mode]);
-        wire::encode_into(&mut frame, bin(&self.header));
+        push_bin_header(&mut frame, self.header.len());
+        let start = frame.len();
+        frame.extend_from_slice(&self.header);
+        let header = start..frame.len();
         write_auth(&mut frame);
         wire::encode_into(&mut frame, bin(&self.chain));
         push_bin_header(&mut frame, content_len);
         frame.extend_from_slice(&self.prefix);
         frame.extend_from_slice(&self.payload);
         SignedEnvelope {
-            id: self.id,
             bytes: frame.into(),
+            header,
         }
     }
 }
@@ -490,14 +493,15 @@ impl UnsignedEnvelope {
 /// theirs to decide. [`EnvelopeDraft::sign`] makes one.
 #[derive(Clone)]
 pub struct SignedEnvelope {
-    id: ObjectId,
     bytes: Bytes,
+    /// Where the header stands.
+    header: Range<usize>,
 }
 
 impl fmt::Debug for SignedEnvelope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SignedEnvelope")
-            .field("id", &self.id)
+            .field("id", &self.id())
             .field("len", &self.bytes.len())
             .finish_non_exhaustive()
     }
@@ -506,7 +510,7 @@ impl fmt::Debug for SignedEnvelope {
 impl SignedEnvelope {
     /// The object id of its header: what an answer names in `in_reply_to`.
     pub fn id(&self) -> ObjectId {
-        self.id
+        Tag::Envelope.digest(&self.bytes[self.header.clone()])
     }
 
     /// The frame, as it goes on the bus (protocol §12.1).

@@ -19,9 +19,12 @@ pub const BATCH_PATH_MAX: usize = 8;
 /// Largest body of a batch, in bytes: it has six fields of fixed size, 92 bytes at the most.
 pub const BATCH_BODY_MAX: usize = 128;
 
-/// Batches whose signature is remembered by a receiver. An entry is some 200 bytes, and one that
-/// is evicted costs one signature more.
-pub const BATCH_CACHE: usize = 4_096;
+/// Batches whose signature is remembered by a receiver, with their trees: at most 17 KiB each. One
+/// that is evicted costs one signature more.
+pub const BATCH_CACHE: usize = 2_048;
+
+/// Of those, the ones of one sender, at most 1.1 MB: the messages of a batch arrive together.
+pub const BATCH_SHARE: usize = 64;
 
 /// Largest encoded chain, 8 KiB (§7.2): [`LINKS_MAX`] links of [`LINK_MAX`] bytes with their
 /// signatures and framing.
@@ -130,8 +133,9 @@ pub const CHAIN_CACHE: usize = 4096;
 /// Of those, the ones of one sender (§7.3): sixteen who send more, and nobody else, push out others.
 pub const CHAIN_SHARE: usize = 256;
 
-/// Senders whose shares are counted at once: 8 MiB of ids when all have theirs.
-pub const CHAIN_SENDERS: usize = 1024;
+/// Senders whose shares of chains, and of batches, are counted at once: 10 MiB of ids when all have
+/// theirs.
+pub const CACHE_SENDERS: usize = 1024;
 
 /// Rate-limiter buckets kept by one receiver (§10.5), one for each pair of rule and link.
 pub const RATE_BUCKETS: usize = 1 << 16;

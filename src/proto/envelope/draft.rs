@@ -24,7 +24,6 @@ use crate::proto::limits::GRANTS_MAX;
 use crate::proto::limits::TTL_DEFAULT_MS;
 use crate::proto::names::MODE_BATCH;
 use crate::proto::names::MODE_SINGLE;
-use crate::proto::names::Tag;
 use crate::proto::rejection::Malformed;
 use crate::proto::rejection::Place;
 use crate::proto::rejection::Rejection;
@@ -228,7 +227,6 @@ impl EnvelopeDraft {
         Ok(UnsignedEnvelope {
             mode,
             mesh,
-            id: Tag::Envelope.digest(&header),
             header,
             chain: chain.clone(),
             prefix,

@@ -14,11 +14,10 @@ use super::Scene;
 use super::asker::Asker;
 use super::asker::in_inbox_of;
 use super::asker::unexpected;
-use super::chains::Chains;
+use super::batches::Batches;
+use super::shares::Shares;
 use crate::proto::approval::Approval;
 use crate::proto::audit::HeaderFacts;
-use crate::proto::batch::BatchClaims;
-use crate::proto::batch::BatchProof;
 use crate::proto::chain::Anchors;
 use crate::proto::chain::Chain;
 use crate::proto::chain::LEAF_MISMATCH;
@@ -31,7 +30,8 @@ use crate::proto::identity::AgentId;
 use crate::proto::identity::KeyBytes;
 use crate::proto::identity::PublicKey;
 use crate::proto::limits::APPROVAL_CACHE;
-use crate::proto::limits::BATCH_CACHE;
+use crate::proto::limits::CHAIN_CACHE;
+use crate::proto::limits::CHAIN_SHARE;
 use crate::proto::names::Tag;
 use crate::proto::policy::Approvals;
 use crate::proto::policy::Permitted;
@@ -58,9 +58,9 @@ pub(super) struct Checks {
     pub(super) skew: ClockSkew,
     /// Chains whose signatures verified, by the id of their last link. One is met again only in the
     /// very same bytes.
-    chains: Chains<VerifiedChain>,
-    /// Batches whose signature verified, by body and signature.
-    batches: Cache<ObjectId, Authentic<BatchClaims>>,
+    chains: Shares<VerifiedChain>,
+    /// Batches whose signature verified.
+    batches: Batches,
     /// Approvals whose signature verified, by all their bytes.
     approvals: Cache<ObjectId, Arc<Approval>>,
 }
@@ -80,8 +80,8 @@ impl Checks {
     pub(super) fn new(skew: ClockSkew) -> Self {
         Self {
             skew,
-            chains: Chains::new(),
-            batches: Cache::new(BATCH_CACHE),
+            chains: Shares::new(CHAIN_CACHE, CHAIN_SHARE),
+            batches: Batches::new(),
             approvals: Cache::new(APPROVAL_CACHE),
         }
     }
@@ -95,29 +95,32 @@ impl Checks {
         found: &mut Found,
     ) -> Result<Checked, Failure> {
         let (trust, now) = (scene.trust, scene.now);
-        let envelope = UnverifiedEnvelope::parse(frame)?;
-        let claims = &envelope.claims;
-        let header = found
-            .header
-            .insert(HeaderFacts::of(claims, &envelope.header));
-        let id = header.object;
+        let UnverifiedEnvelope {
+            claims,
+            header,
+            auth,
+            chain,
+            content,
+        } = UnverifiedEnvelope::parse(frame)?;
+        let facts = found.header.insert(HeaderFacts::of(&claims, &header));
+        let id = facts.object;
         if claims.mesh != trust.mesh() {
             let (place, reason) = (Place::Header, UntrustedRoot::OtherMesh);
             return Err(Rejection::UntrustedRoot { place, reason }.into());
         }
-        let duty = asker.check_route(claims)?;
+        let duty = asker.check_route(&claims)?;
         claims.check_time(now, self.skew)?;
         trust.check_fresh(now, self.skew, Purpose::of(claims.action))?;
-        asker.check_own(claims, scene, self.skew)?;
+        asker.check_own(&claims, scene, self.skew)?;
 
         let mut budget = Budget::message();
-        let known = self.find_chain(&envelope.chain, &claims.leaf)?;
+        let known = self.find_chain(&chain, &claims.leaf)?;
         let chain = known.chain();
         if chain.leaf().id() != claims.leaf {
             return Err(LEAF_MISMATCH.into());
         }
         let sender_key = chain.leaf().holder();
-        header.sender = Some(sender_key);
+        facts.sender = Some(sender_key);
         check_responder(asker.request(), &sender_key)?;
         let holders = Holders::look_up(chain, trust, now, self.skew)?;
         asker.admits(&sender_key)?;
@@ -144,75 +147,70 @@ impl Checks {
         };
         asker.look_up(&sighting)?;
         let sender = holders.leaf();
-        let authentic = self.authenticate(&envelope, sender.key(), &mut budget)?;
+        let key = sender.key();
+        let authentic = self.authenticate(claims, &header, &auth, key, &mut budget)?;
         found.authentic = true;
         if is_new {
             // Only chains that came with an authentic message are worth remembering.
-            self.chains.insert(&sender_key, claims.leaf, chain.clone());
+            self.chains
+                .insert(&sender_key, chain.leaf().id(), chain.clone());
         }
-        let asker = Requester::of(&authentic, id, sender_key);
-        let checked = || -> Result<Checked, Rejection> {
-            let content = Content::open(&envelope.content, claims)?;
+        let mut permitted = || -> Result<_, Rejection> {
+            let claims = authentic.claims();
+            let content = Content::open(&content, claims)?;
             let (permitted, approval) =
                 self.authorize(claims, &duty, &chain, &holders, scene, &mut budget)?;
-            let sender = sender.agent().clone();
-            Ok(Checked {
-                id,
-                sender,
-                chain: chain.clone(),
-                not_revoked,
-                authentic,
-                content,
-                permitted,
-                approval,
-                sighting,
-            })
+            Ok((content, permitted, approval))
         };
-        checked().map_err(|rejection| Failure {
+        let (content, permitted, approval) = permitted().map_err(|rejection| Failure {
             rejection,
-            requester: asker,
+            requester: Requester::of(&authentic, id, sender_key),
+        })?;
+        Ok(Checked {
+            id,
+            sender: sender.agent().clone(),
+            chain,
+            not_revoked,
+            authentic,
+            content,
+            permitted,
+            approval,
+            sighting,
         })
     }
 
-    /// Checks that the sender's key signed the header, by itself or in a batch.
+    /// Checks that the sender's key signed the header, by itself or in a batch. A batch met before
+    /// skips its signature, and what was hashed before, and nothing else.
     fn authenticate(
         &self,
-        envelope: &UnverifiedEnvelope,
+        claims: Claims,
+        header: &Bytes,
+        auth: &Auth,
         key: &PublicKey,
         budget: &mut Budget,
     ) -> Result<Authentic<Claims>, Rejection> {
-        let (header, claims) = (&envelope.header, envelope.claims.clone());
-        match &envelope.auth {
+        match auth {
             Auth::Single(signature) => {
                 let place = Place::Header;
                 budget.spend_signature(place)?;
                 Authentic::check(Tag::Envelope, header, claims, key, signature, place)
             }
             Auth::Batch(proof) => {
-                proof.check_signer(claims.mesh, &key.bytes())?;
+                let sender = key.bytes();
+                proof.check_signer(claims.mesh, &sender)?;
+                if let Some(known) = self.batches.get(proof) {
+                    let root = known.root_of(proof, header)?;
+                    return Authentic::in_batch(known.batch(), &root, claims);
+                }
                 // Before the signature: what does not stand in the batch costs none.
                 let root = proof.root_of(header)?;
-                let batch = self.find_batch(proof, key, budget)?;
-                Authentic::in_batch(&batch, &root, claims)
+                budget.spend_signature(Place::Batch)?;
+                let batch = proof.authenticate(key)?;
+                let authentic = Authentic::in_batch(&batch, &root, claims)?;
+                self.batches.insert(&sender, proof, batch, header);
+                Ok(authentic)
             }
         }
-    }
-
-    /// The batch of a proof, authentic. One met before skips its signature and nothing else.
-    fn find_batch(
-        &self,
-        proof: &BatchProof,
-        key: &PublicKey,
-        budget: &mut Budget,
-    ) -> Result<Authentic<BatchClaims>, Rejection> {
-        let digest = proof.digest();
-        if let Some(batch) = self.batches.get(&digest) {
-            return Ok(batch);
-        }
-        budget.spend_signature(Place::Batch)?;
-        let batch = proof.authenticate(key)?;
-        self.batches.insert(digest, batch.clone());
-        Ok(batch)
     }
 
     /// Comparing a kibibyte costs a hundredth of hashing it.

@@ -13,13 +13,14 @@
 //! A [`Judge`] makes the same checks for a third party, as far as anybody but the receiver can.
 
 mod asker;
-mod chains;
+mod batches;
 mod checks;
 mod credential;
 mod envelope;
 mod fault;
 mod holders;
 mod judge;
+mod shares;
 
 use std::sync::Arc;
 

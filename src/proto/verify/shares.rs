@@ -1,6 +1,6 @@
-//! Chains whose signatures verified, with a share for each sender.
+//! What verified once, chains and batches, with a share for each sender.
 //!
-//! One sender can make as many valid chains as it likes, and use each as often as it takes to seem
+//! One sender can make as many valid ones as it likes, and use each as often as it takes to seem
 //! worth keeping. It pushes out its own, not those of others.
 
 use std::collections::VecDeque;
@@ -12,62 +12,65 @@ use std::sync::PoisonError;
 use quick_cache::sync::Cache;
 
 use crate::proto::identity::KeyBytes;
-use crate::proto::limits::CHAIN_CACHE;
-use crate::proto::limits::CHAIN_SENDERS;
-use crate::proto::limits::CHAIN_SHARE;
+use crate::proto::limits::CACHE_SENDERS;
 use crate::proto::signing::ObjectId;
 
 /// What one sender has, oldest first.
 type Share = Arc<Mutex<VecDeque<ObjectId>>>;
 
-/// A bounded memory of chains by the id of their last link.
-pub(super) struct Chains<T> {
-    chains: Cache<ObjectId, T>,
-    /// A share that is forgotten leaves its chains to the bound of all.
+/// A bounded memory of what has an id.
+pub(super) struct Shares<T> {
+    kept: Cache<ObjectId, T>,
+    /// A share that is forgotten leaves what is in it to the bound of all.
     shares: Cache<KeyBytes, Share>,
+    share: usize,
 }
 
-impl<T> fmt::Debug for Chains<T> {
+impl<T> fmt::Debug for Shares<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Chains").finish_non_exhaustive()
+        f.debug_struct("Shares").finish_non_exhaustive()
     }
 }
 
-impl<T: Clone> Chains<T> {
-    pub(super) fn new() -> Self {
+impl<T: Clone> Shares<T> {
+    /// A memory of `most` things, and at most `share` of each sender.
+    pub(super) fn new(most: usize, share: usize) -> Self {
         Self {
-            chains: Cache::new(CHAIN_CACHE),
-            shares: Cache::new(CHAIN_SENDERS),
+            kept: Cache::new(most),
+            shares: Cache::new(CACHE_SENDERS),
+            share,
         }
     }
 
-    pub(super) fn get(&self, leaf: &ObjectId) -> Option<T> {
-        self.chains.get(leaf)
+    pub(super) fn get(&self, id: &ObjectId) -> Option<T> {
+        self.kept.get(id)
     }
 
-    /// Remembers a chain of the holder of `sender`, in place of its oldest when it has its share.
-    pub(super) fn insert(&self, sender: &KeyBytes, leaf: ObjectId, chain: T) {
+    /// Remembers something of a sender, in place of its oldest when it has its share.
+    pub(super) fn insert(&self, sender: &KeyBytes, id: ObjectId, value: T) {
         let share = self.shares.get(sender).unwrap_or_else(|| {
             let share = Share::default();
             self.shares.insert(*sender, share.clone());
             share
         });
         let mut share = share.lock().unwrap_or_else(PoisonError::into_inner);
-        if !share.contains(&leaf) {
-            if share.len() >= CHAIN_SHARE
+        if !share.contains(&id) {
+            if share.len() >= self.share
                 && let Some(oldest) = share.pop_front()
             {
-                self.chains.remove(&oldest);
+                self.kept.remove(&oldest);
             }
-            share.push_back(leaf);
+            share.push_back(id);
         }
-        self.chains.insert(leaf, chain);
+        self.kept.insert(id, value);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::limits::CHAIN_CACHE;
+    use crate::proto::limits::CHAIN_SHARE;
 
     fn leaf(number: u32) -> ObjectId {
         let mut id = [0; 32];
@@ -83,7 +86,7 @@ mod tests {
     /// another stay, and it keeps no more than its share.
     #[test]
     fn a_sender_of_many_chains_pushes_out_its_own() {
-        let chains = Chains::new();
+        let chains = Shares::new(CHAIN_CACHE, CHAIN_SHARE);
         let others = 0..64;
         for number in others.clone() {
             chains.insert(&sender(1), leaf(number), number);
@@ -103,19 +106,19 @@ mod tests {
     /// DO-6: many senders are bounded by the whole.
     #[test]
     fn many_senders_are_bounded_together() {
-        let chains = Chains::new();
+        let chains = Shares::new(CHAIN_CACHE, CHAIN_SHARE);
         for number in 0..200_000u32 {
             let mut key = [0; 32];
             key[..4].copy_from_slice(&number.to_be_bytes());
             chains.insert(&KeyBytes(key), leaf(number), number);
         }
-        assert!(chains.chains.len() <= CHAIN_CACHE);
-        assert!(chains.shares.len() <= CHAIN_SENDERS);
+        assert!(chains.kept.len() <= CHAIN_CACHE);
+        assert!(chains.shares.len() <= CACHE_SENDERS);
     }
 
     #[test]
     fn a_chain_that_is_met_again_takes_no_second_place() {
-        let chains = Chains::new();
+        let chains = Shares::new(CHAIN_CACHE, CHAIN_SHARE);
         for _ in 0..3 * CHAIN_SHARE {
             chains.insert(&sender(1), leaf(1), 1);
         }
