@@ -54,13 +54,20 @@ const IN_PROCESS: usize = 16_384;
 pub(crate) const SINGLE_REFUSALS_PER_SECOND: u32 = 200;
 
 /// A batch is sent when it has this many records …
-const BATCH_RECORDS: usize = 64;
+const BATCH_RECORDS: usize = 256;
 
 /// … or this many bytes …
 const BATCH_BYTES: usize = 128 * 1024;
 
 /// … or when its first record has waited this long.
 const BATCH_WAIT: Duration = Duration::from_millis(20);
+
+/// Decisions taken from the queue at once by a writer that keeps up. One that is woken for fewer
+/// lets them gather for a moment …
+const GATHERED: usize = 64;
+
+/// … so that it is not woken for every single one.
+const GATHER: Duration = Duration::from_millis(1);
 
 /// How long to wait before publishing again what the bus did not take.
 const RETRY: Duration = Duration::from_millis(250);
@@ -438,6 +445,7 @@ impl Lines {
 impl Writer {
     async fn run(mut self, mut queue: mpsc::Receiver<Entry>) {
         let mut entries = Vec::with_capacity(BATCH_RECORDS);
+        let mut woken = Instant::now();
         let mut second = tokio::time::interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -450,6 +458,10 @@ impl Writer {
                     }
                     for entry in entries.drain(..) {
                         self.take(entry).await;
+                    }
+                    let before = std::mem::replace(&mut woken, Instant::now());
+                    if count < GATHERED && before.elapsed() < GATHER {
+                        tokio::time::sleep(GATHER).await;
                     }
                 }
                 () = sleep_until(deadline) => self.send_batch().await,
