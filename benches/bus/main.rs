@@ -17,13 +17,18 @@ mod server;
 mod stage;
 
 use std::env;
+use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::Duration;
+use std::time::Instant;
 
+use ed25519_dalek::Signer as _;
+use ed25519_dalek::SigningKey;
 use tokio::runtime::Runtime;
 
 use self::server::Server;
 use self::server::own_spent;
+use self::stage::SIGNED_SINGLY;
 use self::stage::Stage;
 use self::stage::stages;
 
@@ -173,12 +178,15 @@ async fn requests(stages: &[Stage], plan: &Plan) -> Result<(), Error> {
 async fn flow(stages: &[Stage], plan: &Plan, server: &Server) -> Result<(), Error> {
     let rounds = plan.rounds;
     println!("publisher to verified subscriber, {rounds} rounds");
+    let cores = std::thread::available_parallelism()?.get() as f64;
+    let (mut bound, mut bare) = (0.0, Vec::new());
     for size in plan.sizes(&SIZES) {
         let messages = plan.messages.min(ROUND_BYTES / size);
         for window in WINDOWS {
             println!("{size} bytes, {window} of {messages} on their way");
             let mut rows: Vec<Rates> = stages.iter().map(|_| Rates::default()).collect();
             for _ in 0..rounds {
+                bare.push(cores / sign_and_verify().as_secs_f64());
                 for (stage, row) in stages.iter().zip(&mut rows) {
                     let before = (own_spent(), server.spent());
                     let spent = stage.flow(messages, size, window).await?;
@@ -187,9 +195,16 @@ async fn flow(stages: &[Stage], plan: &Plan, server: &Server) -> Result<(), Erro
                 }
             }
             report(stages, &mut rows);
+            bare.sort_by(f64::total_cmp);
+            bound = bare[bare.len() / 2];
+            let single = stages.iter().zip(&rows);
+            if let Some((_, row)) = single.into_iter().find(|(s, _)| s.name == SIGNED_SINGLY) {
+                let share = row.median() / bound;
+                println!("  one by one {share:.2} of what {cores} cores can sign and verify");
+            }
         }
     }
-    println!();
+    println!("bare signatures and verifications on every core: {bound:.0} a second\n");
     Ok(())
 }
 
@@ -213,6 +228,19 @@ async fn pour(stages: &[Stage], plan: &Plan) -> Result<(), Error> {
     }
     println!();
     Ok(())
+}
+
+/// What one signature and one verification cost, as bare as can be, one after the other.
+fn sign_and_verify() -> Duration {
+    let key = SigningKey::from_bytes(&[7; 32]);
+    let message = [5; 200];
+    let start = Instant::now();
+    for _ in 0..1_000 {
+        let signature = black_box(&key).sign(black_box(&message));
+        let verified = key.verifying_key().verify_strict(&message, &signature);
+        black_box(verified).expect("it was just signed");
+    }
+    start.elapsed() / 1_000
 }
 
 fn report(stages: &[Stage], rows: &mut [Rates]) {

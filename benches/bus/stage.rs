@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use trustmesh::AuditOptions;
 use trustmesh::ConnectOptions;
 use trustmesh::bus::memory::MemoryBus;
+use trustmesh::proto::policy::Policy;
 use trustmesh::services::authority::Authority;
 
 use super::Error;
@@ -20,6 +21,13 @@ use super::PATIENCE;
 
 /// When nothing has arrived for so long, nothing more will.
 const SILENCE: Duration = Duration::from_millis(300);
+
+/// The clients that sign every message by itself.
+pub const SIGNED_SINGLY: &str = "  signed one by one";
+
+/// A policy that allows no batches.
+const SINGLE: &str = r#"{ "rules": [ { "name": "single", "effect": "allow",
+    "actions": ["pub", "sub", "req", "serve"], "subjects": ">", "modes": [1] } ] }"#;
 
 /// Two clients on their own subjects.
 pub struct Stage {
@@ -67,7 +75,13 @@ pub async fn stages(url: &str) -> Result<Vec<Stage>, Error> {
     let near = near.connect_bus(memory.connect()).await?;
     let far = far.connect_bus(memory.connect()).await?;
     let memory = Stage::signed("  in process", "bench.memory", near, far).await?;
-    Ok(vec![plain, nats, quiet, memory])
+    let mut mesh = Authority::dev("single")?;
+    mesh.set_policy(Policy::from_json(SINGLE)?)?;
+    let near = ConnectOptions::new(mesh.agent("near", ["pub+req:bench.>"])?);
+    let far = ConnectOptions::new(mesh.agent("far", ["sub+serve:bench.>"])?);
+    let (near, far) = (near.connect(url).await?, far.connect(url).await?);
+    let single = Stage::signed(SIGNED_SINGLY, "bench.single", near, far).await?;
+    Ok(vec![plain, nats, quiet, memory, single])
 }
 
 impl Stage {

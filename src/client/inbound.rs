@@ -132,8 +132,9 @@ impl Shared {
         decided.ok()
     }
 
-    /// The first half of [`receive`](Self::receive) where a message has to be claimed in the shared
-    /// replay memory: what changes nothing. `None` when it is not a message.
+    /// The first half of [`receive`](Self::receive) where a message is verified by a worker, or has
+    /// to be claimed in the shared replay memory: what changes nothing. `None` when it is not a
+    /// message.
     ///
     /// Nothing has happened yet to a message that is dropped in between.
     pub(crate) fn hold(&self, delivery: Delivery, intake: &Intake) -> Option<Held> {
@@ -165,7 +166,12 @@ impl Shared {
                 let at = now.unwrap_or_default();
                 let finish = |mut examined: Examined| {
                     let trust = self.identity.trust.current();
-                    match claimed.and(now) {
+                    // It may have been quarantined meanwhile, for what came before this message.
+                    let admitted = |now| match examined.sighting() {
+                        Some(sighting) => lock(&self.breaker).check(&sighting.sender, now),
+                        None => Ok(()),
+                    };
+                    match claimed.and(now).and_then(|now| admitted(now).map(|()| now)) {
                         Ok(now) => {
                             let own = intake.own.chain(self);
                             examined.recheck(&self.scene(now, &trust), self.skew, &own);

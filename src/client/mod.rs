@@ -23,6 +23,7 @@ pub mod home;
 pub mod identity;
 mod inbound;
 pub mod join;
+mod line;
 mod message;
 mod options;
 mod outbound;

@@ -14,8 +14,9 @@ use super::Shared;
 use super::counters::count;
 use super::guards::ReplayScope;
 use super::guards::SharedGuard;
-use super::inbound::Expect;
 use super::inbound::Held;
+use super::line::Line;
+use super::line::REFUSALS_PER_POLL;
 use super::message::Message;
 use super::shared_replay::Claimant;
 use super::standing::Backing;
@@ -26,17 +27,15 @@ use crate::proto::rejection::Rejection;
 use crate::proto::subject::SubjectPattern;
 use crate::proto::verify::VerifiedEnvelope;
 
-/// Refused messages skipped in one poll before other tasks get a turn.
-const REFUSALS_PER_POLL: usize = 32;
-
 /// Messages of a subscription that are claimed at once in the shared replay memory: enough that a
 /// round trip of a millisecond allows tens of thousands a second.
 const CLAIMS_AHEAD: usize = 64;
 
 /// A stream of verified messages, in the order of arrival.
 ///
-/// Verification happens where the stream is polled: what it yields has been checked at that
-/// moment, and a slow reader slows nobody else. What is refused is audited and skipped; a refused
+/// What it yields has been checked at that moment. Messages with a signature of their own are
+/// verified up to 64 ahead, on every core of a multi-threaded runtime, and looked at once more when
+/// their turn comes; all others where the stream is polled. A slow reader slows nobody else. What is refused is audited and skipped; a refused
 /// message never ends the stream. Dropping it unsubscribes.
 ///
 /// It ends after [`unsubscribe`](Self::unsubscribe), [`drain`](Self::drain) or
@@ -45,7 +44,8 @@ const CLAIMS_AHEAD: usize = 64;
 pub struct Subscriber {
     raw: Option<BusSubscriber>,
     shared: Arc<Shared>,
-    intake: Intake,
+    intake: Arc<Intake>,
+    line: Line,
     /// Where messages wait for the shared replay memory, when it is used.
     ahead: Option<Ahead>,
     /// Messages still to be yielded, when limited by `unsubscribe_after`.
@@ -108,7 +108,8 @@ impl Subscriber {
             ahead: claimant.map(ahead),
             raw: Some(raw),
             shared,
-            intake,
+            intake: Arc::new(intake),
+            line: Line::default(),
             left: None,
             yielded: 0,
             counts_runs: true,
@@ -228,6 +229,7 @@ impl Stream for Subscriber {
         }
         let Some(raw) = &mut this.raw else {
             this.ahead = None;
+            this.line = Line::default();
             return Poll::Ready(None);
         };
         if let Some(ahead) = &mut this.ahead {
@@ -237,18 +239,12 @@ impl Stream for Subscriber {
             let envelope = ready!(ahead.poll_next(cx, raw, &this.shared, &this.intake, most));
             return Poll::Ready(envelope.map(|envelope| this.yielding(envelope)));
         }
-        for _ in 0..REFUSALS_PER_POLL {
-            let Some(delivery) = ready!(raw.poll_next_unpin(cx)) else {
-                return Poll::Ready(None);
-            };
-            let expect = Expect::Subscription(&this.intake);
-            let Some(envelope) = this.shared.receive(delivery, &expect) else {
-                continue;
-            };
-            return Poll::Ready(Some(this.yielding(envelope)));
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        let most = this.left.unwrap_or(u64::MAX);
+        let next = this
+            .line
+            .poll_next(cx, raw, &this.shared, &this.intake, most);
+        let envelope = ready!(next);
+        Poll::Ready(envelope.map(|envelope| this.yielding(envelope)))
     }
 }
 

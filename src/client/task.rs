@@ -5,6 +5,8 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+use tokio::runtime::RuntimeFlavor;
 use tokio::task::AbortHandle;
 use tokio::task::JoinHandle;
 
@@ -15,6 +17,14 @@ where
     F::Output: Send + 'static,
 {
     tokio::spawn(future)
+}
+
+/// Whether what is spawned can run on another core than the caller.
+pub(crate) fn has_workers() -> bool {
+    Handle::try_current().is_ok_and(|runtime| {
+        runtime.runtime_flavor() == RuntimeFlavor::MultiThread
+            && runtime.metrics().num_workers() > 1
+    })
 }
 
 /// Waits for less than the millisecond that the runtime's timers can tell, without spinning. A

@@ -398,6 +398,13 @@ fn content_digest(prefix: &[u8], payload: &[u8]) -> ObjectId {
     ObjectId(hash.finalize().into())
 }
 
+/// Whether a frame says that it has a signature of its own, told from its first bytes.
+pub(crate) fn is_signed_alone(frame: &[u8]) -> bool {
+    let rest = frame.strip_prefix(&MAGIC_ENVELOPE);
+    // An array of six, the frame's version, the mode.
+    rest.is_some_and(|rest| rest.starts_with(&[0x96, FRAME_VERSION as u8, MODE_SINGLE]))
+}
+
 /// How a frame says that its header is the sender's. Nothing has been checked.
 #[derive(Clone, Debug)]
 pub(crate) enum Auth {

@@ -15,6 +15,7 @@ mod client_dispatch;
 mod client_freshness;
 mod client_grants;
 mod client_hostile_bus;
+mod client_line;
 mod client_observability;
 mod client_remint;
 mod client_sessions;
