@@ -7,6 +7,9 @@ use std::time::Duration;
 use std::time::Instant;
 
 use bytes::Bytes;
+use ed25519_dalek::Signature;
+use ed25519_dalek::Signer as _;
+use ed25519_dalek::SigningKey;
 use futures::StreamExt as _;
 use futures::future;
 use tokio::sync::Semaphore;
@@ -43,6 +46,8 @@ pub struct Stage {
 #[derive(Clone)]
 enum Client {
     Plain(async_nats::Client),
+    /// Signs what it sends and verifies what it hears, and nothing else.
+    Bare(async_nats::Client, Arc<SigningKey>),
     Signed(trustmesh::Client),
 }
 
@@ -81,7 +86,8 @@ pub async fn stages(url: &str) -> Result<Vec<Stage>, Error> {
     let far = ConnectOptions::new(mesh.agent("far", ["sub+serve:bench.>"])?);
     let (near, far) = (near.connect(url).await?, far.connect(url).await?);
     let single = Stage::signed(SIGNED_SINGLY, "bench.single", near, far).await?;
-    Ok(vec![plain, nats, quiet, memory, single])
+    let bare = Stage::bare(url, "bench.bare").await?;
+    Ok(vec![plain, bare, nats, quiet, memory, single])
 }
 
 impl Stage {
@@ -104,6 +110,39 @@ impl Stage {
             while news.next().await.is_some() {
                 heard.fetch_add(1, Relaxed);
                 window.add_permits(1);
+            }
+        });
+        stage.ready().await
+    }
+
+    /// The plain program with a signature at the end of every payload: what the two signatures and
+    /// verifications of a request cost where they are made.
+    async fn bare(url: &str, top: &'static str) -> Result<Self, Error> {
+        let near = async_nats::connect(url).await?;
+        let far = async_nats::connect(url).await?;
+        let mut requests = far.subscribe(format!("{top}.ask")).await?;
+        let mut news = far.subscribe(format!("{top}.flow")).await?;
+        let key = Arc::new(SigningKey::from_bytes(&[7; 32]));
+        let stage = Self::new("  bare signatures", top, Client::Bare(near, key.clone()));
+        let (window, heard) = (stage.window.clone(), stage.heard.clone());
+        let listener = key.clone();
+        tokio::spawn(async move {
+            while let Some(request) = requests.next().await {
+                let Some(reply) = request.reply else { continue };
+                let Ok(payload) = opened(&key, request.payload) else {
+                    continue;
+                };
+                if far.publish(reply, signed(&key, &payload)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        tokio::spawn(async move {
+            while let Some(message) = news.next().await {
+                if opened(&listener, message.payload).is_ok() {
+                    heard.fetch_add(1, Relaxed);
+                    window.add_permits(1);
+                }
             }
         });
         stage.ready().await
@@ -235,6 +274,10 @@ impl Stage {
         let subject = format!("{}.ask", self.top);
         match &self.near {
             Client::Plain(client) => drop(client.request(subject, payload).await?),
+            Client::Bare(client, key) => {
+                let answer = client.request(subject, signed(key, &payload)).await?;
+                opened(key, answer.payload)?;
+            }
             Client::Signed(client) => drop(client.request(subject, payload).await?),
         }
         Ok(())
@@ -244,10 +287,24 @@ impl Stage {
         let subject = format!("{}.flow", self.top);
         match &self.near {
             Client::Plain(client) => client.publish(subject, payload).await?,
+            Client::Bare(client, key) => client.publish(subject, signed(key, &payload)).await?,
             Client::Signed(client) => client.publish(subject, payload).await?,
         }
         Ok(())
     }
+}
+
+/// A payload with its signature.
+fn signed(key: &SigningKey, payload: &[u8]) -> Bytes {
+    [payload, &key.sign(payload).to_bytes()].concat().into()
+}
+
+/// The payload of what was signed.
+fn opened(key: &SigningKey, mut message: Bytes) -> Result<Bytes, Error> {
+    let at = message.len().checked_sub(64).ok_or("no signature")?;
+    let signature = Signature::from_slice(&message.split_off(at))?;
+    key.verifying_key().verify_strict(&message, &signature)?;
+    Ok(message)
 }
 
 /// A payload unlike those before it.
