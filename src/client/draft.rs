@@ -10,6 +10,7 @@ use super::outbound::Letter;
 use crate::bus::HeaderMap;
 use crate::bus::PublishError;
 use crate::bus::RequestError;
+use crate::bus::Subject as BusSubject;
 use crate::proto::chain::Chain;
 use crate::proto::identity::KeyBytes;
 
@@ -62,7 +63,7 @@ pub struct Draft {
 }
 
 impl Draft {
-    pub(crate) fn new(client: Client, subject: String) -> Self {
+    pub(crate) fn new(client: Client, subject: BusSubject) -> Self {
         let timeout = client.timeout();
         Self {
             client,

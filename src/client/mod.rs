@@ -338,7 +338,7 @@ impl Client {
         subject: S,
         payload: Bytes,
     ) -> Result<(), PublishError> {
-        let subject = subject.to_subject().to_string();
+        let subject = subject.to_subject();
         self.post(Letter {
             subject,
             payload,
@@ -360,7 +360,7 @@ impl Client {
         headers: HeaderMap,
         payload: Bytes,
     ) -> Result<(), PublishError> {
-        let subject = subject.to_subject().to_string();
+        let subject = subject.to_subject();
         let headers = Some(headers);
         self.post(Letter {
             subject,
@@ -409,8 +409,8 @@ impl Client {
         reply: R,
         payload: Bytes,
     ) -> Result<(), PublishError> {
-        let subject = subject.to_subject().to_string();
-        let reply = Some(reply.to_subject().to_string());
+        let subject = subject.to_subject();
+        let reply = Some(reply.to_subject());
         self.post(Letter {
             subject,
             reply,
@@ -432,8 +432,8 @@ impl Client {
         headers: HeaderMap,
         payload: Bytes,
     ) -> Result<(), PublishError> {
-        let subject = subject.to_subject().to_string();
-        let reply = Some(reply.to_subject().to_string());
+        let subject = subject.to_subject();
+        let reply = Some(reply.to_subject());
         let headers = Some(headers);
         self.post(Letter {
             subject,
@@ -488,7 +488,7 @@ impl Client {
         subject: S,
         payload: Bytes,
     ) -> Result<Message, RequestError> {
-        let subject = subject.to_subject().to_string();
+        let subject = subject.to_subject();
         self.ask(
             Letter {
                 subject,
@@ -511,7 +511,7 @@ impl Client {
         headers: HeaderMap,
         payload: Bytes,
     ) -> Result<Message, RequestError> {
-        let subject = subject.to_subject().to_string();
+        let subject = subject.to_subject();
         let headers = Some(headers);
         self.ask(
             Letter {
@@ -541,7 +541,7 @@ impl Client {
     ) -> Result<Message, RequestError> {
         let timeout = request.timeout.unwrap_or(self.timeout());
         let letter = Letter {
-            subject: subject.to_subject().to_string(),
+            subject: subject.to_subject(),
             headers: request.headers,
             payload: request.payload.unwrap_or_default(),
             ..Letter::default()
@@ -750,14 +750,15 @@ impl Client {
     /// # }
     /// ```
     pub fn compose<S: ToSubject>(&self, subject: S) -> Draft {
-        Draft::new(self.clone(), subject.to_subject().to_string())
+        Draft::new(self.clone(), subject.to_subject())
     }
 
     pub(crate) async fn post(&self, letter: Letter) -> Result<(), PublishError> {
-        let sealed = self.seal(&letter)?;
-        if let Some(reply) = &letter.reply {
-            let pending = sealed.pending(letter.audience);
-            if !self.shared.slots.open_inbox(reply, pending, sealed.at) {
+        let (reply, audience) = (letter.reply.clone(), letter.audience);
+        let sealed = self.seal(letter)?;
+        if let Some(reply) = reply {
+            let pending = sealed.pending(audience);
+            if !self.shared.slots.open_inbox(&reply, pending, sealed.at) {
                 let source = "too many open reply subjects";
                 return Err(PublishError::with_source(PublishErrorKind::Send, source));
             }

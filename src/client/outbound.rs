@@ -13,6 +13,7 @@ use crate::bus::PublishError;
 use crate::bus::PublishErrorKind;
 use crate::bus::RequestError;
 use crate::bus::RequestErrorKind;
+use crate::bus::Subject as BusSubject;
 use crate::error::Denied;
 use crate::proto::envelope::EnvelopeDraft;
 use crate::proto::envelope::Extensions;
@@ -39,16 +40,31 @@ const ANSWERABLE_MS: u64 = 10 * 60_000;
 const ANSWERABLE_MAX: usize = 65_536;
 
 /// A message before it is signed.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Letter {
-    pub(crate) subject: String,
-    pub(crate) reply: Option<String>,
+    pub(crate) subject: BusSubject,
+    pub(crate) reply: Option<BusSubject>,
     pub(crate) headers: Option<HeaderMap>,
     pub(crate) payload: Bytes,
     pub(crate) audience: Option<KeyBytes>,
     pub(crate) grants: Vec<Bytes>,
     pub(crate) ttl_ms: Option<u32>,
     pub(crate) payload_type: &'static str,
+}
+
+impl Default for Letter {
+    fn default() -> Self {
+        Self {
+            subject: BusSubject::from_static(""),
+            reply: None,
+            headers: None,
+            payload: Bytes::new(),
+            audience: None,
+            grants: Vec::new(),
+            ttl_ms: None,
+            payload_type: "",
+        }
+    }
 }
 
 impl std::fmt::Debug for Letter {
@@ -184,7 +200,7 @@ impl Client {
     }
 
     /// Signs a message. A subject on which a received request waits makes it the answer.
-    pub(crate) fn seal(&self, letter: &Letter) -> Result<Sealed, SendFault> {
+    pub(crate) fn seal(&self, letter: Letter) -> Result<Sealed, SendFault> {
         let shared = &self.shared;
         let subject = Subject::parse(&letter.subject).map_err(|_| SendFault::Subject)?;
         let reply = letter.reply.as_deref().map(Subject::parse).transpose();
@@ -196,7 +212,7 @@ impl Client {
             return Err(SendFault::Subject);
         }
         let headers = app_headers(letter.headers.as_ref());
-        self.check_size(letter, &headers)?;
+        self.check_size(&letter, &headers)?;
         let (now, trust) = shared.moment()?;
         let answers = match reply {
             None => lock(&shared.requests).get(subject.as_str(), now),
@@ -207,19 +223,20 @@ impl Client {
         draft.audience = letter.audience;
         draft.payload_type = letter.payload_type;
         draft.headers = headers;
-        draft.grants = letter.grants.clone();
-        draft.payload = letter.payload.clone();
+        draft.grants = letter.grants;
+        draft.payload = letter.payload;
         if reply.is_some() {
             draft.action = Action::Request;
             draft.reply = reply;
         }
-        let mut duty = draft.subject.clone();
-        if let Some(answers) = answers {
+        if let Some(answers) = &answers {
             draft.action = Action::Serve;
             draft.in_reply_to = Some(answers.request);
             draft.audience = Some(answers.asker);
-            duty = answers.subject;
         }
+        let duty = answers
+            .as_ref()
+            .map_or(&draft.subject, |answers| &answers.subject);
         let scene = shared.scene(now, &trust);
         let credential = &self.credential();
         if credential.key().public() != shared.identity.key.public() {
@@ -231,23 +248,33 @@ impl Client {
         verify::check_send(
             credential,
             draft.action,
-            &duty,
+            duty,
             audience,
             ttl,
             &scene,
             shared.skew,
         )?;
-        draft.extensions.approval = self.approval_for(draft.action, &duty, &scene)?;
+        let approval = self.approval_for(draft.action, duty, &scene)?;
         let policy = trust.policy();
         let together =
-            shared.outbox.is_busy() && policy.allows_mode(draft.action, &duty, MODE_BATCH);
+            shared.outbox.is_busy() && policy.allows_mode(draft.action, duty, MODE_BATCH);
+        draft.extensions.approval = approval;
+        let (subject, reply) = (letter.subject, letter.reply);
         let post = if together {
             let envelope = draft.encode_for_batch(credential)?;
-            Post::Unsigned(Addressed::to(&draft, envelope))
+            Post::Unsigned(Addressed {
+                envelope,
+                subject,
+                reply,
+            })
         } else {
             let envelope = draft.sign(credential)?;
             shared.outbox.note_signature();
-            Post::Signed(Addressed::to(&draft, envelope))
+            Post::Signed(Addressed {
+                envelope,
+                subject,
+                reply,
+            })
         };
         Ok(Sealed {
             post,

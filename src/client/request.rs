@@ -88,10 +88,11 @@ impl Client {
         let shared = &self.shared;
         shared.await_answers().await?;
         let reply = format!("{}.{}", answers_prefix(shared), shared.token());
-        letter.reply = Some(reply.clone());
-        let sealed = self.seal(&letter)?;
+        letter.reply = Some(reply.as_str().into());
+        let audience = letter.audience;
+        let sealed = self.seal(letter)?;
         // The slot is open before the request leaves, so no answer can be too early.
-        let mut open = shared.slots.open(&reply, sealed.pending(letter.audience));
+        let mut open = shared.slots.open(&reply, sealed.pending(audience));
         shared.note_bus();
         shared.outbox.send(sealed.post).await?;
         match await_outcome(&mut open, deadline).await {

@@ -51,7 +51,6 @@ use super::rejection::Place;
 use super::rejection::Rejection;
 use super::replay::MessageId;
 use super::scope::Action;
-use super::scope::checked_text;
 use super::signing;
 use super::signing::MeshId;
 use super::signing::ObjectId;
@@ -146,10 +145,14 @@ impl Claims {
             content_len: r.number_of()?,
             extensions: Extensions::read(&mut r)?,
         };
-        claims.check_lifetime().map_err(|reason| r.fault(reason))?;
-        claims
-            .check_combination()
-            .map_err(|reason| r.fault(reason))?;
+        let lifetime = check_lifetime(claims.issued, claims.ttl_ms);
+        let combination = check_combination(
+            claims.action,
+            claims.reply.is_some(),
+            claims.audience.is_some(),
+            claims.in_reply_to.is_some(),
+        );
+        lifetime.and(combination).map_err(|why| r.fault(why))?;
         r.finish()?;
         Ok(claims)
     }
@@ -171,52 +174,43 @@ impl Claims {
         }
         Ok(())
     }
+}
 
-    fn check_lifetime(&self) -> Result<(), Malformed> {
-        let end = self.issued.as_millis().checked_add(u64::from(self.ttl_ms));
-        if end.is_some() && (1..=TTL_MAX_MS).contains(&self.ttl_ms) {
-            Ok(())
-        } else {
-            Err(Malformed::Lifetime)
-        }
+fn check_lifetime(issued: Timestamp, ttl_ms: u32) -> Result<(), Malformed> {
+    let end = issued.as_millis().checked_add(u64::from(ttl_ms));
+    if end.is_some() && (1..=TTL_MAX_MS).contains(&ttl_ms) {
+        Ok(())
+    } else {
+        Err(Malformed::Lifetime)
     }
+}
 
-    fn check_combination(&self) -> Result<(), Malformed> {
-        let sound = match self.action {
-            Action::Publish => self.reply.is_none() && self.in_reply_to.is_none(),
-            Action::Request => self.reply.is_some() && self.in_reply_to.is_none(),
-            Action::Serve => {
-                self.reply.is_none() && self.in_reply_to.is_some() && self.audience.is_some()
-            }
-            Action::Subscribe | Action::Delegate => false,
-        };
-        if sound {
-            Ok(())
-        } else {
-            Err(Malformed::FieldCombination)
-        }
+/// Checks that the fields that may be absent are those the action asks for.
+fn check_combination(
+    action: Action,
+    has_reply: bool,
+    has_audience: bool,
+    answers: bool,
+) -> Result<(), Malformed> {
+    let sound = match action {
+        Action::Publish => !has_reply && !answers,
+        Action::Request => has_reply && !answers,
+        Action::Serve => !has_reply && answers && has_audience,
+        Action::Subscribe | Action::Delegate => false,
+    };
+    if sound {
+        Ok(())
+    } else {
+        Err(Malformed::FieldCombination)
     }
+}
 
-    fn encode(&self) -> Vec<u8> {
-        wire::encode(&(
-            OBJECT_VERSION,
-            self.mode,
-            bin(&self.mesh.0),
-            bin(&self.mid.0),
-            self.issued.as_millis(),
-            self.ttl_ms,
-            self.action as u8,
-            self.subject.as_str(),
-            self.reply.as_ref().map(Subject::as_str),
-            self.audience.as_ref().map(|key| bin(&key.0)),
-            self.in_reply_to.as_ref().map(|id| bin(&id.0)),
-            bin(&self.leaf.0),
-            checked_text(&self.payload_type),
-            bin(&self.content_hash.0),
-            self.content_len,
-            self.extensions.wire(),
-        ))
+fn check_hops(hops: u8) -> Result<(), Rejection> {
+    if hops <= HOPS_MAX {
+        return Ok(());
     }
+    let (place, reason) = (Place::Header, DepthExceeded::Hops);
+    Err(Rejection::DepthExceeded { place, reason })
 }
 
 fn read_mode(r: &mut Reader<'_>, frame: u64) -> Result<u8, Rejection> {
@@ -250,6 +244,9 @@ fn read_subject(r: &mut Reader<'_>) -> Result<Subject, Rejection> {
     Subject::from_bytes(text).map_err(|_| r.fault(Malformed::BadSubject))
 }
 
+/// Three numbers of 64 bits.
+const EPOCHS_LEN: usize = 24;
+
 impl Extensions {
     fn wire(&self) -> Vec<(u16, bool, serde_bytes::ByteBuf)> {
         let mut out = Vec::new();
@@ -270,6 +267,27 @@ impl Extensions {
             out.push((EXT_APPROVAL, false, approval.to_vec().into()));
         }
         out
+    }
+
+    /// Checks that a receiver can read these.
+    fn check(&self) -> Result<(), Rejection> {
+        let place = Place::Header;
+        if let Some(value) = &self.traceparent
+            && !is_traceparent(value)
+        {
+            let reason = Malformed::Extension;
+            return Err(Rejection::Malformed { place, reason });
+        }
+        check_hops(self.hops)?;
+        let approval = self.approval.as_ref().map_or(0, Bytes::len);
+        let fixed = usize::from(self.epochs.is_some()) * EPOCHS_LEN
+            + self.traceparent.as_ref().map_or(0, Bytes::len)
+            + usize::from(self.hops > 0);
+        if fixed + approval > EXTENSIONS_BYTES_MAX {
+            let limit = EXTENSIONS_BYTES_MAX as u32;
+            return Err(Rejection::TooLarge { place, limit });
+        }
+        Ok(())
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, Rejection> {
@@ -307,7 +325,7 @@ impl Extensions {
         let fault = || r.fault(Malformed::Extension);
         match (id, critical) {
             (EXT_EPOCHS, false) => {
-                let bytes = <[u8; 24]>::try_from(&value[..]).map_err(|_| fault())?;
+                let bytes = <[u8; EPOCHS_LEN]>::try_from(&value[..]).map_err(|_| fault())?;
                 let mut epochs = [0; 3];
                 for (epoch, chunk) in epochs.iter_mut().zip(bytes.chunks_exact(8)) {
                     *epoch = chunk
@@ -318,14 +336,10 @@ impl Extensions {
             }
             (EXT_TRACEPARENT, false) if is_traceparent(&value) => self.traceparent = Some(value),
             (EXT_HOPS, true) => match value[..] {
-                [hops @ 1..=HOPS_MAX] => self.hops = hops,
                 [0] => return Err(fault()),
-                [_] => {
-                    let reason = DepthExceeded::Hops;
-                    return Err(Rejection::DepthExceeded {
-                        place: r.place(),
-                        reason,
-                    });
+                [hops] => {
+                    check_hops(hops)?;
+                    self.hops = hops;
                 }
                 _ => return Err(fault()),
             },
@@ -407,11 +421,15 @@ pub(crate) fn is_signed_alone(frame: &[u8]) -> bool {
 
 /// How a frame says that its header is the sender's. Nothing has been checked.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "under load nearly every frame has the large one"
+)]
 pub(crate) enum Auth {
     /// A signature over the header.
     Single(Signature),
     /// A signature over a batch in which the header stands.
-    Batch(Box<BatchProof>),
+    Batch(BatchProof),
 }
 
 impl Auth {
@@ -419,7 +437,7 @@ impl Auth {
     /// is decoded last.
     fn read(r: &mut Reader<'_>, mode: u64) -> Result<Self, Rejection> {
         if mode == u64::from(MODE_BATCH) {
-            return BatchProof::read(r).map(|proof| Self::Batch(Box::new(proof)));
+            return BatchProof::read(r).map(Self::Batch);
         }
         r.bin_of()
             .map(|signature| Self::Single(Signature(signature)))
@@ -430,7 +448,7 @@ impl Auth {
 pub(crate) struct UnsignedEnvelope {
     mode: u8,
     mesh: MeshId,
-    header: Bytes,
+    header: Vec<u8>,
     chain: Bytes,
     prefix: Vec<u8>,
     payload: Bytes,
