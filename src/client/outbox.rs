@@ -108,7 +108,6 @@ impl From<Addressed<SignedEnvelope>> for Outgoing {
     }
 }
 
-#[expect(clippy::large_enum_variant, reason = "nearly every item is a message")]
 enum Item {
     Post(Post),
     Flush(oneshot::Sender<()>),

@@ -421,10 +421,6 @@ pub(crate) fn is_signed_alone(frame: &[u8]) -> bool {
 
 /// How a frame says that its header is the sender's. Nothing has been checked.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "under load nearly every frame has the large one"
-)]
 pub(crate) enum Auth {
     /// A signature over the header.
     Single(Signature),

@@ -15,6 +15,7 @@ use trustmesh::proto::scope::Action;
 
 use super::support::eventually;
 use super::support::mesh::Mesh;
+use super::support::mesh::consume;
 use super::support::mesh::decisions;
 use super::support::mesh::draft;
 use super::support::mesh::message;
@@ -157,4 +158,28 @@ async fn a_limit_holds_for_what_was_verified_ahead() {
     }
     assert!(items.next().await.is_none());
     assert_eq!(bob.counters().allowed, 5);
+}
+
+/// A flood on one subscription costs another its turn and no more: on one thread a message among
+/// twenty thousand forged ones elsewhere is heard long before they are refused.
+#[tokio::test]
+async fn a_flood_on_one_subscription_starves_no_other() {
+    const FLOOD: u64 = 20_000;
+    let mut mesh = Mesh::new();
+    let alice = mesh.join("alice", &["pub+sub:>"]).await;
+    let bob = mesh.join("bob", &["pub+sub:>"]).await;
+    let _flooded = consume(bob.subscribe("work.>").await.unwrap());
+    let mut quiet = bob.subscribe("quiet").await.unwrap();
+    let mut forged = numbered(&mesh, &alice, 7);
+    forged.payload = with_broken_signature(&forged.payload);
+    for _ in 0..FLOOD {
+        mesh.forge(&forged);
+    }
+    mesh.forge(&sealed(
+        &draft(mesh.now(), Action::Publish, "quiet"),
+        &alice,
+    ));
+    assert_eq!(message(&mut quiet).await.subject.as_str(), "quiet");
+    let refused = bob.counters().denied_total();
+    assert!(refused < FLOOD / 10, "{refused} were refused first");
 }
