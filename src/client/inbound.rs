@@ -6,7 +6,6 @@ use std::cell::Cell;
 use std::panic;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -16,6 +15,7 @@ use super::counters::count;
 use super::guards::SharedGuard;
 use super::guards::lock;
 use super::identity::TrustHandle;
+use super::seldom::Seldom;
 use super::subscriber::Intake;
 use crate::bus::Delivery;
 use crate::proto::audit::AuditEvent;
@@ -24,6 +24,7 @@ use crate::proto::breaker::Conduct;
 use crate::proto::breaker::Turn;
 use crate::proto::handshake::SessionTable;
 use crate::proto::identity::KeyBytes;
+use crate::proto::policy::RateLimiter;
 use crate::proto::rejection::Class;
 use crate::proto::rejection::Rejection;
 use crate::proto::replay::LookUp;
@@ -82,13 +83,16 @@ const NOTICE_RELEASED: &str = "released";
 /// What a receiver remembers when it decides about a message.
 struct Memory<'a> {
     guard: &'a SharedGuard,
-    breaker: &'a Mutex<Breaker>,
+    breaker: &'a Seldom<Breaker>,
     now: Timestamp,
 }
 
 impl LookUp for Memory<'_> {
     fn admits(&self, sender: &KeyBytes) -> Result<(), Rejection> {
-        lock(self.breaker).check(sender, self.now)
+        match self.breaker.get() {
+            Some(breaker) => breaker.check(sender, self.now),
+            None => Ok(()),
+        }
     }
 
     fn look_up(&self, sighting: &Sighting) -> Result<(), Rejection> {
@@ -96,9 +100,10 @@ impl LookUp for Memory<'_> {
     }
 }
 
-impl Sessions for Mutex<SessionTable> {
+impl Sessions for Seldom<SessionTable> {
     fn has(&self, key: &KeyBytes, now: Timestamp) -> bool {
-        lock(self).expects(key, now)
+        self.get()
+            .is_some_and(|sessions| sessions.expects(key, now))
     }
 }
 
@@ -167,9 +172,9 @@ impl Shared {
                 let finish = |mut examined: Examined| {
                     let trust = self.identity.trust.current();
                     // It may have been quarantined meanwhile, for what came before this message.
-                    let admitted = |now| match examined.sighting() {
-                        Some(sighting) => lock(&self.breaker).check(&sighting.sender, now),
-                        None => Ok(()),
+                    let admitted = |now| match (examined.sighting(), self.breaker.get()) {
+                        (Some(sighting), Some(breaker)) => breaker.check(&sighting.sender, now),
+                        _ => Ok(()),
                     };
                     match claimed.and(now).and_then(|now| admitted(now).map(|()| now)) {
                         Ok(now) => {
@@ -327,7 +332,11 @@ impl Shared {
         {
             examined.refuse(rejection);
         }
-        let verdict = examined.conclude(&mut lock(guard), &mut lock(&self.rates), now);
+        let verdict = if examined.is_rated() {
+            examined.conclude(&mut lock(guard), &mut lock(&self.rates), now)
+        } else {
+            examined.conclude(&mut lock(guard), &mut RateLimiter::default(), now)
+        };
         // While time cannot be trusted, nobody is judged by it.
         if now != Timestamp::default() {
             self.watch(verdict.conduct(), &self.identity.trust.current(), now);
@@ -338,7 +347,13 @@ impl Shared {
     /// Lets the circuit breakers know how a sender behaved, and says what they did about it.
     fn watch(&self, conduct: Option<Conduct>, trust: &TrustState, now: Timestamp) {
         let parameters = trust.policy().quarantine();
-        let mut breaker = lock(&self.breaker);
+        let is_bad = conduct.as_ref().is_some_and(|conduct| conduct.bad);
+        let breaker = self.breaker.get();
+        // Nobody is watched, and nobody gives a reason to.
+        if breaker.is_none() && !is_bad {
+            return;
+        }
+        let mut breaker = breaker.unwrap_or_else(|| self.breaker.lock());
         let mut turns = breaker.release(parameters, now);
         turns.extend(conduct.and_then(|conduct| breaker.observe(&conduct, parameters, now)));
         drop(breaker);
@@ -381,7 +396,9 @@ impl Shared {
         if matches!(expect, Expect::Subscription(intake) if intake.inbox) {
             self.slots.answered_in_inbox(claims.subject.as_str());
         }
-        lock(&self.sessions).heard_from(&envelope.sender_key(), claims.issued);
+        if let Some(mut sessions) = self.sessions.get() {
+            sessions.heard_from(&envelope.sender_key(), claims.issued);
+        }
         if claims.action == Action::Request {
             self.remember_request(envelope);
         }

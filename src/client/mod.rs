@@ -35,6 +35,7 @@ mod refusals;
 mod remint;
 mod reporter;
 mod request;
+mod seldom;
 mod serve;
 mod shared;
 mod shared_replay;

@@ -210,7 +210,7 @@ impl Shared {
         let (mut session, answer) = responder.confirm(frame, random()?, &scene, self.skew)?;
         drop(responder);
         self.hear_of(session.newest.take());
-        lock(&self.sessions).await_message(session.clone(), now)?;
+        self.sessions.lock().await_message(session.clone(), now)?;
         Ok((Some(session), answer))
     }
 }
@@ -303,7 +303,7 @@ impl Client {
         match &outcome {
             Ok(session) => {
                 let (now, _) = shared.moment()?;
-                lock(&shared.sessions).begin(session.clone(), now)?;
+                shared.sessions.lock().begin(session.clone(), now)?;
                 shared.session_event(peer.as_str(), SessionRole::Initiator, Ok(session));
             }
             Err(error) => {

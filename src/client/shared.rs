@@ -30,6 +30,7 @@ use super::random::random;
 use super::refusals::Refusals;
 use super::remint::Minted;
 use super::reporter::Reporter;
+use super::seldom::Seldom;
 use super::serve::Services;
 use super::shared_replay::SharedReplay;
 use super::standing::CurrentStanding;
@@ -66,8 +67,8 @@ pub(crate) struct Shared {
     pub(crate) prefix: String,
     pub(crate) verifier: Verifier,
     pub(crate) rates: Mutex<RateLimiter>,
-    pub(crate) breaker: Mutex<Breaker>,
-    pub(crate) sessions: Mutex<SessionTable>,
+    pub(crate) breaker: Seldom<Breaker>,
+    pub(crate) sessions: Seldom<SessionTable>,
     pub(crate) requests: Mutex<Requests>,
     pub(crate) approvals: Mutex<Approvals>,
     pub(crate) minted: Mutex<Minted>,
@@ -188,8 +189,8 @@ impl Shared {
         Ok(Arc::new_cyclic(|weak| Self {
             verifier: Verifier::new(identity.key.public().bytes(), skew),
             rates: Mutex::default(),
-            breaker: Mutex::default(),
-            sessions: Mutex::default(),
+            breaker: Seldom::default(),
+            sessions: Seldom::default(),
             requests: Mutex::default(),
             approvals: Mutex::default(),
             minted: Mutex::default(),

@@ -974,6 +974,11 @@ impl SessionTable {
     pub fn is_empty(&self) -> bool {
         self.live.is_empty()
     }
+
+    /// Whether nothing is held, not even a session that waits for a message.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.live.is_empty() && self.pending.is_empty()
+    }
 }
 
 fn insert(

@@ -278,6 +278,12 @@ impl Examined {
         }
     }
 
+    /// Whether a rule that permits it has a rate; if not, concluding leaves the rates alone.
+    pub(crate) fn is_rated(&self) -> bool {
+        let checked = self.outcome.as_ref().ok();
+        checked.is_some_and(|checked| checked.permitted.is_rated())
+    }
+
     /// When the message was issued, if it is still to be accepted.
     pub(crate) fn issued(&self) -> Option<Timestamp> {
         self.sighting().map(|sighting| sighting.issued)
