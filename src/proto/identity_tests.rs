@@ -116,6 +116,105 @@ fn published_edge_cases_get_the_strict_verdict() {
     }
 }
 
+/// Whether the library's own strict verification accepts, under a key that could be imported.
+fn strictly_accepts(public: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
+    let imported = PublicKey::import(&KeyBytes(*public)).is_ok();
+    let signature = ed25519_dalek::Signature::from_bytes(signature);
+    imported
+        && ed25519_dalek::VerifyingKey::from_bytes(public)
+            .is_ok_and(|key| key.verify_strict(message, &signature).is_ok())
+}
+
+/// The eight encodings are those of points of small order, and of all: each once, closed under
+/// addition.
+#[test]
+fn there_are_eight_points_of_small_order() {
+    let point = |bytes: &[u8; 32]| {
+        let key = ed25519_dalek::VerifyingKey::from_bytes(bytes).unwrap();
+        assert!(key.is_weak() && key.to_bytes() == *bytes);
+        key.to_edwards()
+    };
+    for a in &SMALL_ORDER {
+        let mut sums: Vec<[u8; 32]> = SMALL_ORDER
+            .iter()
+            .map(|b| (point(a) + point(b)).compress().to_bytes())
+            .collect();
+        sums.sort_unstable();
+        assert_eq!(sums, SMALL_ORDER);
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(4_096))]
+
+    /// One predicate: for signatures that are honest, or have had `A`, `R` or `S` moved by a point
+    /// of small order, put into another encoding or replaced, the verdict is that of
+    /// `verify_strict`.
+    #[test]
+    fn the_predicate_is_verify_strict(
+        seed in proptest::array::uniform32(1u8..),
+        message in proptest::collection::vec(proptest::num::u8::ANY, 0..80),
+        key_move in 0usize..9,
+        r_change in 0usize..20,
+        s_change in 0usize..4,
+    ) {
+        let key = ed25519_dalek::SigningKey::from_bytes(&seed);
+        let small = |index: usize| {
+            ed25519_dalek::VerifyingKey::from_bytes(&SMALL_ORDER[index]).unwrap().to_edwards()
+        };
+        let mut public = key.verifying_key().to_bytes();
+        let mut signature = key.sign(&message).to_bytes();
+        if key_move < 8 {
+            public = (key.verifying_key().to_edwards() + small(key_move)).compress().to_bytes();
+        }
+        let r: [u8; 32] = signature[..32].try_into().unwrap();
+        let r = match r_change {
+            0..8 => SMALL_ORDER[r_change],
+            8..16 => match ed25519_dalek::VerifyingKey::from_bytes(&r) {
+                Ok(point) => (point.to_edwards() + small(r_change - 8)).compress().to_bytes(),
+                Err(_) => r,
+            },
+            16 => NOT_CANONICAL,
+            _ => r,
+        };
+        signature[..32].copy_from_slice(&r);
+        match s_change {
+            0 => {
+                let scalar = plus_l(signature[32..].try_into().unwrap());
+                signature[32..].copy_from_slice(&scalar);
+            }
+            1 => signature[32..].fill(0),
+            _ => {}
+        }
+        let ours = accepts(&public, &message, &signature);
+        proptest::prop_assert_eq!(ours, strictly_accepts(&public, &message, &signature));
+        if key_move == 8 && r_change > 16 && s_change > 1 {
+            proptest::prop_assert!(ours, "an honest signature");
+        }
+    }
+}
+
+/// *y* = 1 as *p* + 1: the neutral element in an encoding that is not canonical.
+const NOT_CANONICAL: [u8; 32] = {
+    let mut bytes = [0xff; 32];
+    bytes[0] = 0xee;
+    bytes[31] = 0x7f;
+    bytes
+};
+
+/// The same scalar modulo *L*, in another encoding.
+fn plus_l(scalar: [u8; 32]) -> [u8; 32] {
+    let mut sum = [0; 32];
+    let mut carry = 0;
+    for (index, (a, b)) in scalar.iter().zip(L).enumerate() {
+        let digit = u16::from(*a) + u16::from(b) + carry;
+        sum[index] = digit as u8;
+        carry = digit >> 8;
+    }
+    assert_eq!(carry, 0);
+    sum
+}
+
 /// Case 3 of the edge cases: a key with a small component passes [`PublicKey::import`], which is
 /// why enrolment asks [`PublicKey::is_torsion_free`].
 #[test]
@@ -179,12 +278,8 @@ fn a_signature_with_s_plus_l_is_refused() {
     assert!(key.public().verifies(b"message", &good));
 
     let mut malleated = good;
-    let mut carry = 0;
-    for (byte, l) in malleated.0[32..].iter_mut().zip(L) {
-        let sum = u16::from(*byte) + u16::from(l) + carry;
-        (*byte, carry) = (sum as u8, sum >> 8);
-    }
-    assert_eq!(carry, 0);
+    let scalar = plus_l(malleated.0[32..].try_into().unwrap());
+    malleated.0[32..].copy_from_slice(&scalar);
     assert!(!key.public().verifies(b"message", &malleated));
 }
 
