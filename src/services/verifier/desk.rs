@@ -349,7 +349,8 @@ impl Desk {
                 outcome = outcome.map_err(|_| EnrolRefused::Overloaded);
                 break;
             }
-            match self.authority.hear(&mut self.docket, frame, trust, now) {
+            let report = (frame, &asker.agent);
+            match self.authority.hear(&mut self.docket, report, trust, now) {
                 Ok((fault, change)) => {
                     outcome = Ok(());
                     self.rescored |= change.before != change.after;
