@@ -627,8 +627,13 @@ impl Desk {
         audit.event(now, AuditEvent::Notice { topic, text });
     }
 
-    /// Ends the service's own client, audit included.
+    /// Ends the service's own client, audit included. What was counted since the last publication
+    /// goes out before, so that whoever begins with these books has it.
     pub(super) async fn close(&mut self) {
+        if !self.superseded && (self.rescored || self.unpublished) {
+            // Whatever comes of it: there is no next time.
+            let _ = self.publish().await;
+        }
         // A connection that is gone needs no closing.
         let _ = self.client.drain().await;
     }
