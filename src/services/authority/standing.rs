@@ -88,6 +88,11 @@ impl Authority {
         self.ledger.standings.ledger.history(agent)
     }
 
+    /// An agent's score as it is published next; `None` when it was never met.
+    pub fn score(&self, agent: &AgentId) -> Option<u16> {
+        self.scores.get(agent).copied()
+    }
+
     /// The most that an agent's score can be, when the operator [set](Self::set_score) one.
     pub fn score_limit(&self, agent: &AgentId) -> Option<u16> {
         self.ledger.standings.caps.get(agent).copied()
