@@ -5,6 +5,7 @@
 //! tests/cmd/offline/        what needs no server, a file per command             run by trycmd
 //! tests/cmd/conversations/  several terminals and a real nats-server             run by conversation.rs
 //! tests/cmd/mistakes/       ten typical mistakes and what is said about them     run by conversation.rs
+//! tests/cmd/scores.rs       how a score came about, after a real fault
 //! tests/cmd/permissions.rs  what `nats config` writes, given to a real nats-server
 //! tests/cmd/threats.rs      the threat catalogue's groups CL and OB
 //! ```
@@ -17,12 +18,16 @@
 mod conversation;
 #[path = "cmd/conversations.rs"]
 mod conversations;
+#[path = "cmd/listening.rs"]
+mod listening;
 #[path = "cmd/mistakes.rs"]
 mod mistakes;
 #[path = "cmd/permissions.rs"]
 mod permissions;
 #[path = "cmd/place.rs"]
 mod place;
+#[path = "cmd/scores.rs"]
+mod scores;
 #[path = "cmd/threats.rs"]
 mod threats;
 #[path = "cmd/transcripts.rs"]

@@ -124,10 +124,10 @@ impl Play<'_> {
         let now = SystemClock::new().now()?;
         let mut scores = Scores::new(Parameters::default());
         let mut docket = Docket::new(ClockSkew::default(), None);
-        let id = AgentId::parse(CONTRACTOR)?;
+        let (id, reporter) = (AgentId::parse(CONTRACTOR)?, AgentId::parse("store")?);
         scores.register(&id, Sponsor::Operator, now)?;
         let trust = self.planner.client().trust();
-        let (fault, change) = docket.hear(evidence, &trust, &mut scores, now)?;
+        let (fault, change) = docket.hear((evidence, &reporter), &trust, &mut scores, now)?;
         if fault.culprit != id {
             return Err(format!("the evidence is against {}", fault.culprit).into());
         }

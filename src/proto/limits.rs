@@ -238,8 +238,8 @@ pub const MINTED_HELD: usize = 4_096;
 /// Largest payload of a request to the verifier service and of its answer, 64 KiB. A chain of 8 KiB
 /// and the evidence of a report fit.
 pub const CONTROL_MAX: usize = 64 * 1024;
-/// Agents whose standing is kept by one scorer. An entry is some 200 bytes, and at the most three
-/// kilobytes when its history is full of findings.
+/// Agents whose standing is kept by one scorer. An entry is some 200 bytes, and at the most six
+/// kilobytes when its history is full of findings that agents with long ids reported.
 pub const SCORED_AGENTS_MAX: usize = 1 << 20;
 
 /// Keys whose conduct is watched by one receiver (§14.7). Only registered keys that misbehaved are;

@@ -39,6 +39,7 @@ mod stored;
 
 use std::fmt;
 
+use super::identity::AgentId;
 use super::signing::ObjectId;
 use super::time::Timestamp;
 
@@ -113,10 +114,12 @@ pub enum CauseKind {
     Endorsed,
     /// It misbehaved.
     Misbehaved(Misbehaviour),
+    /// Scores are computed in another way from here on, as policy says.
+    Reconfigured,
 }
 
 impl CauseKind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Registered,
         Self::Deregistered,
         Self::Credited,
@@ -124,6 +127,7 @@ impl CauseKind {
         Self::Misbehaved(Misbehaviour::ScopeExceeded),
         Self::Misbehaved(Misbehaviour::DepthExceeded),
         Self::Misbehaved(Misbehaviour::MalformedContent),
+        Self::Reconfigured,
     ];
 
     /// The word for it in audit events.
@@ -134,12 +138,15 @@ impl CauseKind {
             Self::Credited => "credited",
             Self::Endorsed => "endorsed",
             Self::Misbehaved(misbehaviour) => misbehaviour.name(),
+            Self::Reconfigured => "reconfigured",
         }
     }
 }
 
 /// One entry of an agent's history.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+///
+/// What a score lost between two of them, it lost with time.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Cause {
     /// What happened.
     pub kind: CauseKind,
@@ -147,8 +154,13 @@ pub struct Cause {
     pub at: Timestamp,
     /// What it was worth, in thousandths of a point.
     pub milli: u32,
+    /// The score right before it; `None` when there was none.
+    pub before: Option<u16>,
     /// The score right after it.
     pub score: u16,
     /// The signed object that proves it, for misbehaviour.
     pub evidence: Option<ObjectId>,
+    /// Who came forward: the reporter of misbehaviour, the sponsor, the endorser. `None` where that
+    /// is the operator or the scorer itself. Of misbehaviour it proves nothing: the evidence does.
+    pub by: Option<AgentId>,
 }

@@ -297,6 +297,19 @@ async fn a_successor_keeps_scores() {
     scores_are_kept(false).await;
 }
 
+/// TS-4: what was counted in the last moment before a service ended is not forgotten.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_ends_leaves_no_finding_out() {
+    let mut lasting = Lasting::new(true).await;
+    let alice = lasting.mesh.agent("alice", &["pub:orders"]).await;
+    let bob = lasting.mesh.agent("bob", &["sub:orders"]).await;
+    let fault = beyond(&lasting.mesh, &alice, "secrets").payload;
+    bob.report_evidence(vec![fault]).await.unwrap();
+    lasting.restart().await;
+    assert_eq!(findings(&lasting.mesh, "alice").await, 1);
+}
+
 /// TS-5: an agent that was taken off and joins again under a new key starts no higher, and neither
 /// does whom it vouches for.
 #[tokio::test(flavor = "multi_thread")]

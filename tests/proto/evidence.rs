@@ -62,7 +62,9 @@ impl Court {
 
     fn hear(&mut self, frame: &Bytes, now: u64) -> Result<(AgentId, Misbehaviour), Dismissed> {
         let now = Timestamp::from_millis(now);
-        let heard = self.docket.hear(frame, &self.trust, &mut self.ledger, now);
+        let reporter = Party::named("bob").id();
+        let report = (frame, &reporter);
+        let heard = self.docket.hear(report, &self.trust, &mut self.ledger, now);
         heard.map(|(fault, _)| (fault.culprit, fault.misbehaviour))
     }
 

@@ -63,7 +63,9 @@ impl Event {
         match self {
             Self::Bad(kind) => {
                 let kind = Misbehaviour::ALL[kind % Misbehaviour::ALL.len()];
-                ledger.penalise(agent, kind, evidence(), now).unwrap();
+                ledger
+                    .penalise(agent, kind, (evidence(), &id("reporter")), now)
+                    .unwrap();
             }
             Self::Credit => drop(ledger.credit(agent, now)),
             Self::Endorse => drop(ledger.endorse(&id("friend"), agent, now)),
@@ -198,7 +200,7 @@ proptest! {
             let before = ledger.score(&agent, now).unwrap();
             let bad = ledger
                 .clone()
-                .penalise(&agent, Misbehaviour::MalformedContent, evidence(), now)
+                .penalise(&agent, Misbehaviour::MalformedContent, (evidence(), &id("reporter")), now)
                 .unwrap();
             prop_assert!(before - bad.after >= before.min(50));
             if let Some(change) = ledger.clone().credit(&agent, now) {
@@ -332,7 +334,12 @@ fn restarts_keep_scores() {
     let (mut ledger, agent) = two();
     let now = START.plus(40 * HOUR);
     ledger
-        .penalise(&agent, Misbehaviour::ScopeExceeded, evidence(), now)
+        .penalise(
+            &agent,
+            Misbehaviour::ScopeExceeded,
+            (evidence(), &id("reporter")),
+            now,
+        )
         .unwrap();
     let mut steady = ledger.clone();
     for crash in 0..1_000 {
@@ -354,7 +361,12 @@ fn a_penalty_survives_deregistration() {
     ledger.register(&agent, Sponsor::Operator, START).unwrap();
     for _ in 0..3 {
         ledger
-            .penalise(&agent, Misbehaviour::DepthExceeded, evidence(), START)
+            .penalise(
+                &agent,
+                Misbehaviour::DepthExceeded,
+                (evidence(), &id("reporter")),
+                START,
+            )
             .unwrap();
     }
     ledger.deregister(&agent, START);
@@ -372,7 +384,12 @@ fn a_full_ledger_forgets_no_penalty() {
         ledger.register(agent, Sponsor::Operator, START).unwrap();
     }
     ledger
-        .penalise(&bad, Misbehaviour::ScopeExceeded, evidence(), START)
+        .penalise(
+            &bad,
+            Misbehaviour::ScopeExceeded,
+            (evidence(), &id("reporter")),
+            START,
+        )
         .unwrap();
     ledger.register(&low, Sponsor::Agent(&bad), START).unwrap();
     for agent in [&bad, &low, &gone] {
@@ -395,7 +412,12 @@ fn a_new_agent_starts_no_higher_than_its_sponsor() {
     let (mut ledger, agent) = two();
     let now = START.plus(40 * HOUR);
     ledger
-        .penalise(&agent, Misbehaviour::ScopeExceeded, evidence(), now)
+        .penalise(
+            &agent,
+            Misbehaviour::ScopeExceeded,
+            (evidence(), &id("reporter")),
+            now,
+        )
         .unwrap();
     let mut start = |name: &str, sponsor: &str| {
         let sponsor = id(sponsor);
@@ -438,7 +460,12 @@ fn mutual_endorsement_lifts_nobody() {
         let score = ledger.score(agent, now).unwrap();
         assert_eq!(score, 600.min(friend), "the cap, and the elder's own score");
         // Lent standing is no standing to lend of, and it is gone with the first finding.
-        let bad = ledger.penalise(agent, Misbehaviour::ScopeExceeded, evidence(), now);
+        let bad = ledger.penalise(
+            agent,
+            Misbehaviour::ScopeExceeded,
+            (evidence(), &id("reporter")),
+            now,
+        );
         assert_eq!(bad.unwrap().after, 400);
         assert!(ledger.endorse(&id("friend"), agent, now).is_none());
     }
@@ -472,7 +499,9 @@ async fn concurrent_updates_add_up_exactly() {
                     let kind = Misbehaviour::ALL[(update / 2 % 2) as usize];
                     let now = START.plus(task * 10_000 + update);
                     let mut ledger = ledger.lock().unwrap();
-                    ledger.penalise(agent, kind, evidence(), now).unwrap();
+                    ledger
+                        .penalise(agent, kind, (evidence(), &id("reporter")), now)
+                        .unwrap();
                 }
             })
         })
@@ -497,7 +526,9 @@ fn alternation_ends_below_the_threshold() {
     let mut findings = 0;
     while ledger.score(&agent, now).unwrap() >= threshold {
         let kind = Misbehaviour::MalformedContent;
-        ledger.penalise(&agent, kind, evidence(), now).unwrap();
+        ledger
+            .penalise(&agent, kind, (evidence(), &id("reporter")), now)
+            .unwrap();
         findings += 1;
         // A good deed right after it is worth nothing; one after the quiet time is.
         assert!(ledger.credit(&agent, now.plus(HOUR - 1)).is_none());
@@ -542,7 +573,12 @@ fn credit_heals_first_and_is_rationed() {
     let agent = id("agent");
     ledger.register(&agent, Sponsor::Operator, START).unwrap();
     ledger
-        .penalise(&agent, Misbehaviour::MalformedContent, evidence(), START)
+        .penalise(
+            &agent,
+            Misbehaviour::MalformedContent,
+            (evidence(), &id("reporter")),
+            START,
+        )
         .unwrap();
     let mut now = START.plus(1_000 * HOUR);
     assert_eq!(ledger.credit(&agent, now).unwrap().after, 455);
@@ -569,21 +605,59 @@ fn credit_heals_first_and_is_rationed() {
 fn history_names_causes_and_evidence() {
     let mut ledger = ledger();
     let agent = id("agent");
+    let reporter = id("reporter");
     ledger.register(&agent, Sponsor::Operator, START).unwrap();
     let mut alarms = 0;
     for n in 1..=5 {
         let proof = ObjectId([n; 32]);
         let kind = Misbehaviour::ScopeExceeded;
-        let change = ledger.penalise(&agent, kind, proof, START).unwrap();
+        let change = ledger
+            .penalise(&agent, kind, (proof, &reporter), START)
+            .unwrap();
         alarms += u32::from(change.alarm);
         let last = ledger.history(&agent).last().unwrap();
         assert_eq!(last.kind, CauseKind::Misbehaved(kind));
         assert_eq!(last.evidence, Some(proof));
         assert_eq!((last.milli, last.score), (100_000, change.after));
+        assert_eq!(last.before, Some(change.before));
+        assert_eq!(last.by, Some(reporter.clone()));
     }
     assert_eq!(alarms, 1);
     let first = ledger.history(&agent).next().unwrap();
     assert_eq!(first.kind, CauseKind::Registered);
+    assert_eq!((first.before, &first.by), (None, &None));
+    let read = Ledger::restore(&ledger.to_bytes(), Parameters::default());
+    assert_eq!(read.unwrap(), ledger);
+}
+
+/// Every step of a score is there: what is missing between one cause and the next, time took.
+#[test]
+fn a_history_leaves_no_step_out() {
+    let (mut ledger, agent) = two();
+    let (friend, child) = (id("friend"), id("child"));
+    let now = START.plus(40 * HOUR);
+    ledger
+        .register(&child, Sponsor::Agent(&friend), now)
+        .unwrap();
+    assert!(ledger.endorse(&friend, &child, now).is_some());
+    let parameters = parameters(|w| w.start = 300).unwrap();
+    ledger.reconfigure(parameters, now.plus(2 * HOUR));
+    ledger.reconfigure(parameters, now.plus(3 * HOUR));
+    let last = ledger.history(&agent).last().unwrap();
+    assert_eq!((last.kind, &last.by), (CauseKind::Reconfigured, &None));
+    let causes: Vec<_> = ledger.history(&child).collect();
+    let kinds: Vec<_> = causes.iter().map(|cause| cause.kind).collect();
+    let expected = [
+        CauseKind::Registered,
+        CauseKind::Endorsed,
+        CauseKind::Reconfigured,
+    ];
+    assert_eq!(kinds, expected);
+    assert_eq!(causes[0].by, Some(friend.clone()));
+    assert_eq!(causes[1].by, Some(friend));
+    for pair in causes.windows(2) {
+        assert!(pair[1].before.unwrap() <= pair[0].score, "{pair:?}");
+    }
 }
 
 /// Other parameters lift nobody, whatever they make of the pace at which standing lapses.
@@ -592,7 +666,12 @@ fn new_parameters_lift_nobody() {
     let (mut ledger, agent) = two();
     let now = START.plus(40 * HOUR);
     ledger
-        .penalise(&agent, Misbehaviour::ScopeExceeded, evidence(), now)
+        .penalise(
+            &agent,
+            Misbehaviour::ScopeExceeded,
+            (evidence(), &id("reporter")),
+            now,
+        )
         .unwrap();
     let before = ledger.scores(now);
     for (start, lapse_s, earned_max) in [(600, 1, 300), (500, 2_592_000, 300), (700, 7, 100)] {

@@ -10,6 +10,7 @@ mod cli;
 mod cmd;
 mod contexts;
 mod failure;
+mod history;
 mod object;
 mod operator;
 mod output;

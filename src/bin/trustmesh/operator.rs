@@ -1,5 +1,5 @@
-//! What an operator changes about a mesh: in its directory, or through the verifier service that
-//! runs on it.
+//! What an operator looks at in a mesh, and changes: in its directory, or through the verifier service
+//! that runs on it.
 //!
 //! A running service owns the books. It listens on `authority/serve.sock`, which lies in a directory
 //! of its owner's alone; a request is a line of JSON, and so is its answer. While no service runs,
@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use trustmesh::Identity;
 use trustmesh::proto::chain::Chain;
 use trustmesh::proto::identity::AgentId;
@@ -23,10 +24,12 @@ use trustmesh::proto::policy::Policy;
 use trustmesh::proto::signing::ObjectId;
 use trustmesh::services::authority::Authority;
 use trustmesh::services::authority::JoinTerms;
+use trustmesh::services::verifier::VerifierService;
 
 use crate::failure::Failure;
 use crate::failure::Report;
 use crate::failure::exit_code;
+use crate::history::History;
 use crate::setting::keeps_served;
 
 /// The longest request or answer: a policy of 256 rules, escaped.
@@ -37,6 +40,27 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
 /// How long to wait for a service that is starting or ending.
 const LOCK_WITHIN: Duration = Duration::from_secs(5);
+
+/// What can be asked of a running service.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(untagged)]
+pub enum Request {
+    /// A look at the books.
+    Look(Look),
+    /// A change to them.
+    Change(Operation),
+}
+
+/// A look at the books.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(tag = "look", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Look {
+    /// How an agent's score came about.
+    History {
+        /// Its id.
+        id: String,
+    },
+}
 
 /// A change to the books.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -129,7 +153,7 @@ enum Made {
 /// An answer on the socket.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(untagged)]
-pub enum Answer {
+pub enum Answer<T> {
     /// Why not.
     Refused {
         /// The exit code.
@@ -141,12 +165,12 @@ pub enum Answer {
         next: Option<String>,
     },
     /// Done.
-    Done(Yield),
+    Done(T),
 }
 
-impl Answer {
+impl<T> Answer<T> {
     /// The answer that an outcome is.
-    pub fn of(outcome: anyhow::Result<Yield>) -> Self {
+    pub fn of(outcome: anyhow::Result<T>) -> Self {
         match outcome {
             Ok(done) => Self::Done(done),
             Err(error) => {
@@ -161,7 +185,7 @@ impl Answer {
     }
 
     #[cfg(unix)]
-    fn outcome(self) -> anyhow::Result<Yield> {
+    fn outcome(self) -> anyhow::Result<T> {
         match self {
             Self::Done(done) => Ok(done),
             Self::Refused { exit, error, next } => {
@@ -183,7 +207,7 @@ pub fn change(home: &Path, operation: &Operation) -> anyhow::Result<Yield> {
     }
     let deadline = std::time::Instant::now() + LOCK_WITHIN;
     loop {
-        if let Some(done) = ask_service(home, operation)? {
+        if let Some(done) = ask_service(home, &Request::Change(operation.clone()))? {
             return Ok(done);
         }
         match Keeper::take(home)? {
@@ -199,6 +223,38 @@ pub fn change(home: &Path, operation: &Operation) -> anyhow::Result<Yield> {
             }
         }
     }
+}
+
+/// How an agent's score came about, when a service runs on the directory that can say so.
+pub fn ask_history(home: &Path, id: &AgentId) -> anyhow::Result<Option<History>> {
+    let id = id.to_string();
+    ask_service(home, &Request::Look(Look::History { id }))
+}
+
+/// Answers a request within a running service, in a line of JSON.
+pub async fn answer_within(
+    service: &VerifierService,
+    home: &Path,
+    request: Request,
+) -> serde_json::Result<Vec<u8>> {
+    match request {
+        Request::Look(Look::History { id }) => {
+            serde_json::to_vec(&Answer::of(history_within(service, &id).await))
+        }
+        Request::Change(operation) => {
+            serde_json::to_vec(&Answer::of(change_within(service, home, operation).await))
+        }
+    }
+}
+
+async fn history_within(service: &VerifierService, id: &str) -> anyhow::Result<History> {
+    let id = AgentId::parse(id)?;
+    let history = service.look(move |authority| History::of(authority, &id));
+    history.await.ok_or_else(|| ending().into())
+}
+
+fn ending() -> Failure {
+    Failure::unreachable("the verifier service is ending")
 }
 
 /// Checks a change, and makes none.
@@ -222,16 +278,15 @@ fn change_directory(home: &Path, operation: &Operation) -> anyhow::Result<Yield>
 }
 
 /// Makes a change within a running service.
-pub async fn change_within(
-    service: &trustmesh::services::verifier::VerifierService,
+async fn change_within(
+    service: &VerifierService,
     home: &Path,
     operation: Operation,
 ) -> anyhow::Result<Yield> {
-    let ended = || Failure::unreachable("the verifier service is ending");
     let made = service
         .change(move |authority| operation.apply(authority))
         .await
-        .ok_or_else(ended)??;
+        .ok_or_else(ending)??;
     // What was made is handed out once it is published.
     if let Made::Nothing = made {
         return Ok(Yield {
@@ -241,7 +296,7 @@ pub async fn change_within(
     }
     let home = home.to_owned();
     let stored = service.change(move |authority| made.store(authority, &home));
-    let done = stored.await.ok_or_else(ended)??;
+    let done = stored.await.ok_or_else(ending)??;
     Ok(Yield {
         published: true,
         ..done
@@ -356,7 +411,7 @@ pub fn socket(home: &Path) -> PathBuf {
 
 /// Asks the service that runs on a directory; `None` when none does.
 #[cfg(unix)]
-fn ask_service(home: &Path, operation: &Operation) -> anyhow::Result<Option<Yield>> {
+fn ask_service<T: DeserializeOwned>(home: &Path, request: &Request) -> anyhow::Result<Option<T>> {
     use std::io::BufRead as _;
     use std::io::Read as _;
     use std::io::Write as _;
@@ -377,14 +432,14 @@ fn ask_service(home: &Path, operation: &Operation) -> anyhow::Result<Option<Yiel
     };
     stream.set_read_timeout(Some(ANSWER_WITHIN))?;
     stream.set_write_timeout(Some(ANSWER_WITHIN))?;
-    let mut request = serde_json::to_vec(operation)?;
+    let mut request = serde_json::to_vec(request)?;
     request.push(b'\n');
     (&stream).write_all(&request).map_err(lost)?;
     let mut line = String::new();
     std::io::BufReader::new((&stream).take(LINE_MAX))
         .read_line(&mut line)
         .map_err(lost)?;
-    let answer: Answer = serde_json::from_str(&line)
+    let answer: Answer<T> = serde_json::from_str(&line)
         .map_err(|_| lost(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)))?;
     answer.outcome().map(Some)
 }
@@ -401,6 +456,6 @@ fn nobody_listens(error: &std::io::Error) -> bool {
 
 /// Elsewhere there are no key files that a service could be started with.
 #[cfg(not(unix))]
-fn ask_service(_: &Path, _: &Operation) -> anyhow::Result<Option<Yield>> {
+fn ask_service<T: DeserializeOwned>(_: &Path, _: &Request) -> anyhow::Result<Option<T>> {
     Ok(None)
 }

@@ -59,11 +59,12 @@ pub struct LedgerFull;
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let now = Timestamp::from_millis(1_000_000);
 /// let (planner, helper) = (AgentId::parse("planner")?, AgentId::parse("helper")?);
+/// let reader = AgentId::parse("reader")?;
 /// let mut ledger = Ledger::new(Parameters::default());
 /// assert_eq!(ledger.register(&planner, Sponsor::Operator, now)?, 500);
 ///
 /// let evidence = ObjectId([7; 32]); // the message that proves it
-/// ledger.penalise(&planner, Misbehaviour::ScopeExceeded, evidence, now)?;
+/// ledger.penalise(&planner, Misbehaviour::ScopeExceeded, (evidence, &reader), now)?;
 /// assert_eq!(ledger.score(&planner, now), Some(400));
 /// assert_eq!(ledger.register(&planner, Sponsor::Operator, now)?, 400);
 /// assert_eq!(ledger.register(&helper, Sponsor::Agent(&planner), now)?, 400);
@@ -143,7 +144,11 @@ impl Ledger {
         };
         let base = vouched.min(weights.start);
         let entry = self.entry(agent, base, now)?;
-        entry.register(base, now, &weights);
+        let sponsor = match sponsor {
+            Sponsor::Operator => None,
+            Sponsor::Agent(sponsor) => Some(sponsor),
+        };
+        entry.register((sponsor, base), now, &weights);
         Ok(entry.score(now, &weights))
     }
 
@@ -156,8 +161,8 @@ impl Ledger {
         }
     }
 
-    /// Counts a finding against an agent. `evidence` names the signed object that proves it: the
-    /// caller has verified it, and counts none twice.
+    /// Counts a finding against an agent. The evidence names the signed object that proves it: the
+    /// caller has verified it, and counts none twice. Who brought it is noted, and counts for nothing.
     ///
     /// # Errors
     ///
@@ -166,14 +171,14 @@ impl Ledger {
         &mut self,
         agent: &AgentId,
         misbehaviour: Misbehaviour,
-        evidence: ObjectId,
+        (evidence, reporter): (ObjectId, &AgentId),
         now: Timestamp,
     ) -> Result<Change, LedgerFull> {
         let now = self.move_on(now);
         let weights = *self.parameters.weights();
         let entry = self.entry(agent, weights.start, now)?;
         let before = entry.score(now, &weights);
-        entry.penalise(misbehaviour, evidence, now, &weights);
+        entry.penalise(misbehaviour, (evidence, reporter), now, &weights);
         let after = entry.score(now, &weights);
         Ok(Change {
             before,
@@ -212,7 +217,7 @@ impl Ledger {
         let own = lender.own_score(now, &weights);
         let entry = self.entries.get_mut(agent)?;
         let before = entry.score(now, &weights);
-        let lent = entry.endorse(own, now, &weights);
+        let lent = entry.endorse((endorser, own), now, &weights);
         lent.then(|| Change::up(before, entry.score(now, &weights)))
     }
 

@@ -10,6 +10,7 @@ use super::Misbehaviour;
 use super::Parameters;
 use super::SCORE_MAX;
 use super::parameters::Weights;
+use crate::proto::identity::AgentId;
 use crate::proto::signing::ObjectId;
 use crate::proto::time::Timestamp;
 
@@ -131,30 +132,35 @@ impl Entry {
         points.min(SCORE_MAX).max(weights.floor)
     }
 
-    /// Moves on to `now`, when it is later than what is known.
-    pub(super) fn settle(&mut self, now: Timestamp) {
+    /// Moves on to `now`, when it is later than what is known, and says the score there.
+    fn settle(&mut self, now: Timestamp, weights: &Weights) -> u16 {
         let idle = now.since(self.at);
         self.earned = self.earned.after(idle);
         self.endorsed = self.endorsed.after(idle);
         self.at = self.at.max(now);
+        self.score(self.at, weights)
     }
 
     pub(super) fn penalise(
         &mut self,
         misbehaviour: Misbehaviour,
-        evidence: ObjectId,
+        (evidence, reporter): (ObjectId, &AgentId),
         now: Timestamp,
         weights: &Weights,
     ) {
-        self.settle(now);
+        let before = self.settle(now, weights);
         let milli = weights.penalty.of(misbehaviour);
         self.penalty = self.penalty.saturating_add(milli).min(PENALTY_MAX);
         self.endorsed = Standing::default();
         let quiet = self.at.plus(weights.quiet_ms);
         self.credit_from = self.credit_from.max(quiet);
         self.endorse_from = self.endorse_from.max(quiet);
-        let kind = CauseKind::Misbehaved(misbehaviour);
-        self.note(kind, milli, Some(evidence), weights);
+        let event = Event {
+            milli,
+            evidence: Some(evidence),
+            ..Event::by(CauseKind::Misbehaved(misbehaviour), Some(reporter))
+        };
+        self.note(event, Some(before), weights);
     }
 
     /// Gives credit, when it is due: penalties first, then what can be earned. Intervals that went
@@ -164,54 +170,80 @@ impl Entry {
         if !self.registered || now < self.credit_from {
             return false;
         }
-        self.settle(now);
+        let before = self.settle(now, weights);
         let healed = weights.reward.min(self.penalty);
         self.penalty -= healed;
         let rest = weights.reward - healed;
         self.earned = self.earned.plus(rest, weights.earned_max, weights);
         self.credit_from = self.at.plus(weights.quiet_ms);
-        self.note(CauseKind::Credited, weights.reward, None, weights);
+        let event = Event {
+            milli: weights.reward,
+            ..Event::by(CauseKind::Credited, None)
+        };
+        self.note(event, Some(before), weights);
         true
     }
 
     /// Lends standing, up to the endorser's own score; says whether there was any to lend.
-    pub(super) fn endorse(&mut self, endorser: u16, now: Timestamp, weights: &Weights) -> bool {
+    pub(super) fn endorse(
+        &mut self,
+        (endorser, own): (&AgentId, u16),
+        now: Timestamp,
+        weights: &Weights,
+    ) -> bool {
         let now = now.max(self.at);
         if !self.registered || now < self.endorse_from {
             return false;
         }
-        let lead = endorser.saturating_sub(self.own_score(now, weights));
-        self.settle(now);
+        let lead = own.saturating_sub(self.own_score(now, weights));
+        let before = self.settle(now, weights);
         let most = lead.min(weights.endorsed_max);
         let lent = self.endorsed.plus(weights.endorsement, most, weights);
         if lent == self.endorsed {
             return false;
         }
         self.endorsed = lent;
-        self.note(CauseKind::Endorsed, weights.endorsement, None, weights);
+        let event = Event {
+            milli: weights.endorsement,
+            ..Event::by(CauseKind::Endorsed, Some(endorser))
+        };
+        self.note(event, Some(before), weights);
         true
     }
 
-    pub(super) fn register(&mut self, base: u16, now: Timestamp, weights: &Weights) {
-        self.settle(now);
+    pub(super) fn register(
+        &mut self,
+        (sponsor, base): (Option<&AgentId>, u16),
+        now: Timestamp,
+        weights: &Weights,
+    ) {
+        let before = self.settle(now, weights);
+        // Of whom nothing was noted, nothing was known.
+        let before = (!self.history.is_empty()).then_some(before);
         self.registered = true;
         self.base = self.base.min(base);
-        self.note(CauseKind::Registered, 0, None, weights);
+        let event = Event::by(CauseKind::Registered, sponsor);
+        self.note(event, before, weights);
     }
 
     pub(super) fn deregister(&mut self, now: Timestamp, weights: &Weights) {
-        self.settle(now);
+        let before = self.settle(now, weights);
         self.registered = false;
-        self.note(CauseKind::Deregistered, 0, None, weights);
+        let event = Event::by(CauseKind::Deregistered, None);
+        self.note(event, Some(before), weights);
     }
 
     /// Takes other weights into use. No part rises by it.
     pub(super) fn rescale(&mut self, now: Timestamp, old: &Weights, new: &Weights) {
-        self.settle(now);
+        let before = self.settle(now, old);
         self.base = self.base.min(new.start);
         let (from, to) = (old.lapse_s, new.lapse_s);
         self.earned = self.earned.rescaled(from, to, new.earned_max);
         self.endorsed = self.endorsed.rescaled(from, to, new.endorsed_max);
+        if before != self.score(self.at, new) {
+            let event = Event::by(CauseKind::Reconfigured, None);
+            self.note(event, Some(before), new);
+        }
     }
 
     /// Whether an agent that begins anew would begin no higher, so that nothing is lost with this.
@@ -219,17 +251,38 @@ impl Entry {
         !self.registered && self.penalty == 0 && self.base >= parameters.0.start
     }
 
-    fn note(&mut self, kind: CauseKind, milli: u32, evidence: Option<ObjectId>, weights: &Weights) {
+    fn note(&mut self, event: Event<'_>, before: Option<u16>, weights: &Weights) {
         if self.history.len() >= HISTORY {
             self.history.pop_front();
         }
         self.history.push_back(Cause {
-            kind,
+            kind: event.kind,
             at: self.at,
-            milli,
+            milli: event.milli,
+            before,
             score: self.score(self.at, weights),
-            evidence,
+            evidence: event.evidence,
+            by: event.by.cloned(),
         });
+    }
+}
+
+/// What is noted, besides when it happened and what it made of the score.
+struct Event<'a> {
+    kind: CauseKind,
+    milli: u32,
+    evidence: Option<ObjectId>,
+    by: Option<&'a AgentId>,
+}
+
+impl<'a> Event<'a> {
+    fn by(kind: CauseKind, by: Option<&'a AgentId>) -> Self {
+        Self {
+            kind,
+            milli: 0,
+            evidence: None,
+            by,
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! [v, lapse_s, latest, [[agent, registered, base, penalty, earned, endorsed, at, credit_from,
-//!                endorse_from, [[kind, at, milli, score, evidence nil|bin32]…]]…]]
+//!                endorse_from, [[kind, at, milli, before nil|u16, score, evidence nil|bin32,
+//!                by nil|agent]…]]…]]
 //! ```
 //!
 //! Agents stand in ascending order, once each. The bytes are canonical, and signed by nobody: they
@@ -79,7 +80,15 @@ impl Ledger {
     }
 }
 
-type WireCause<'a> = (u8, u64, u32, u16, Option<&'a serde_bytes::Bytes>);
+type WireCause<'a> = (
+    u8,
+    u64,
+    u32,
+    Option<u16>,
+    u16,
+    Option<&'a serde_bytes::Bytes>,
+    Option<&'a str>,
+);
 
 fn wire<'a>((agent, entry): (&'a AgentId, &'a Entry)) -> impl serde::Serialize + 'a {
     let history: Vec<WireCause<'a>> = entry.history.iter().map(wire_cause).collect();
@@ -106,8 +115,10 @@ fn wire_cause(cause: &Cause) -> WireCause<'_> {
         kind,
         cause.at.as_millis(),
         cause.milli,
+        cause.before,
         cause.score,
         evidence,
+        cause.by.as_ref().map(AgentId::as_str),
     )
 }
 
@@ -154,15 +165,17 @@ fn read_entry(r: &mut Reader<'_>, lapse_s: u32) -> Result<Entry, Rejection> {
 fn read_history(r: &mut Reader<'_>) -> Result<VecDeque<Cause>, Rejection> {
     let mut history = VecDeque::new();
     for _ in 0..r.array_up_to(HISTORY)? {
-        r.array_of(5)?;
+        r.array_of(7)?;
         let kind = r.number_of::<u8>()?;
         let kind = CauseKind::ALL.get(usize::from(kind));
         history.push_back(Cause {
             kind: *kind.ok_or_else(|| r.fault(Malformed::OutOfRange))?,
             at: Timestamp::from_millis(r.uint()?),
             milli: r.number_of()?,
+            before: r.optional(Reader::number_of)?,
             score: r.number_of()?,
             evidence: r.optional(Reader::object_id)?,
+            by: r.optional(read_agent)?,
         });
     }
     Ok(history)

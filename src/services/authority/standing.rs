@@ -88,6 +88,16 @@ impl Authority {
         self.ledger.standings.ledger.history(agent)
     }
 
+    /// An agent's score as it is published next; `None` when it was never met.
+    pub fn score(&self, agent: &AgentId) -> Option<u16> {
+        self.scores.get(agent).copied()
+    }
+
+    /// The most that an agent's score can be, when the operator [set](Self::set_score) one.
+    pub fn score_limit(&self, agent: &AgentId) -> Option<u16> {
+        self.ledger.standings.caps.get(agent).copied()
+    }
+
     /// Begins to keep scores, as policy says how: of every agent in the books from now on. Returns
     /// whether faults may have been counted before.
     pub(crate) fn begin_scoring(&mut self, now: Timestamp) -> bool {
@@ -152,12 +162,12 @@ impl Authority {
     pub(crate) fn hear(
         &mut self,
         docket: &mut Docket,
-        frame: &Bytes,
+        report: (&Bytes, &AgentId),
         trust: &TrustState,
         now: Timestamp,
     ) -> Result<(Fault, Change), Dismissed> {
         let ledger = &mut self.ledger.standings.ledger;
-        let heard = docket.hear(frame, trust, ledger, now)?;
+        let heard = docket.hear(report, trust, ledger, now)?;
         self.rescore_one(&heard.0.culprit, now);
         Ok(heard)
     }

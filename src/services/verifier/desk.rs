@@ -349,7 +349,8 @@ impl Desk {
                 outcome = outcome.map_err(|_| EnrolRefused::Overloaded);
                 break;
             }
-            match self.authority.hear(&mut self.docket, frame, trust, now) {
+            let report = (frame, &asker.agent);
+            match self.authority.hear(&mut self.docket, report, trust, now) {
                 Ok((fault, change)) => {
                     outcome = Ok(());
                     self.rescored |= change.before != change.after;
@@ -568,9 +569,13 @@ impl Desk {
             .ok()
     }
 
-    /// Lets the operator change the books, and publishes.
+    /// Lets the operator look at the books, or change them, which is published.
     pub(super) async fn command(&mut self, command: Command) {
-        let tell = command(&mut self.authority);
+        let change = match command {
+            Command::Look(look) => return look(&self.authority),
+            Command::Change(change) => change,
+        };
+        let tell = change(&mut self.authority);
         if let Ok((now, _)) = self.client.shared.moment() {
             self.notice(now, "operator", "the operator changed the books".to_owned());
         }
@@ -626,8 +631,13 @@ impl Desk {
         audit.event(now, AuditEvent::Notice { topic, text });
     }
 
-    /// Ends the service's own client, audit included.
+    /// Ends the service's own client, audit included. What was counted since the last publication
+    /// goes out before, so that whoever begins with these books has it.
     pub(super) async fn close(&mut self) {
+        if !self.superseded && (self.rescored || self.unpublished) {
+            // Whatever comes of it: there is no next time.
+            let _ = self.publish().await;
+        }
         // A connection that is gone needs no closing.
         let _ = self.client.drain().await;
     }
@@ -638,8 +648,16 @@ impl Desk {
     }
 }
 
+/// What an operator wants of the books.
+pub(super) enum Command {
+    /// To look at them.
+    Look(Box<dyn FnOnce(&Authority) + Send>),
+    /// To change them, and then what is to be done once it is published.
+    Change(BookChange),
+}
+
 /// What an operator does to the books, and then what is to be done once it is published.
-pub(super) type Command = Box<dyn FnOnce(&mut Authority) -> Box<dyn FnOnce() + Send> + Send>;
+pub(super) type BookChange = Box<dyn FnOnce(&mut Authority) -> Box<dyn FnOnce() + Send> + Send>;
 
 impl VerifierOptions {
     /// The same with every number inside its bounds.

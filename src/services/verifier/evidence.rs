@@ -1,7 +1,7 @@
 //! Evidence of misbehaviour, brought by anybody and believed for what it proves by itself.
 //!
-//! A report is a message as its receiver got it. Who brings it, and what they say about it, has no
-//! say: the verifier looks for the fault itself ([`find_fault`]), by what the culprit signed. What
+//! A report is a message as its receiver got it. Who brings it is noted; that, and what they say about
+//! it, has no say: the verifier looks for the fault itself ([`find_fault`]), by what the culprit signed. What
 //! cannot be proved so (that something came late, twice, or to the wrong place; that somebody is
 //! slow, or useless; that much was accepted) counts neither against an agent nor for it.
 
@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
+use crate::proto::identity::AgentId;
 use crate::proto::identity::KeyBytes;
 use crate::proto::score::Change;
 use crate::proto::score::Ledger;
@@ -84,14 +85,14 @@ impl Docket {
     }
 
     /// Hears a report: finds the fault in a frame, makes sure that it was not counted before, and
-    /// counts it. The content of the frame may have been left out.
+    /// counts it. The content of the frame may have been left out. Who reports it is noted beside.
     ///
     /// # Errors
     ///
     /// [`Dismissed`] when nothing is counted.
     pub fn hear(
         &mut self,
-        frame: &Bytes,
+        (frame, reporter): (&Bytes, &AgentId),
         trust: &TrustState,
         ledger: &mut Ledger,
         now: Timestamp,
@@ -99,7 +100,7 @@ impl Docket {
         let fault = find_fault(frame, trust)?;
         self.check(&fault, now)?;
         let (culprit, evidence) = (&fault.culprit, fault.evidence);
-        let change = ledger.penalise(culprit, fault.misbehaviour, evidence, now)?;
+        let change = ledger.penalise(culprit, fault.misbehaviour, (evidence, reporter), now)?;
         let until = fault.until.plus(HORIZON_MS);
         let seen = self.signers.entry(fault.key).or_default();
         seen.insert(fault.sighting, until);

@@ -32,6 +32,7 @@ use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use self::desk::BookChange;
 use self::desk::Command;
 use self::desk::Desk;
 use self::micro::Micro;
@@ -250,14 +251,28 @@ impl VerifierService {
         change: impl FnOnce(&mut Authority) -> T + Send + 'static,
     ) -> Option<T> {
         let (tell, told) = oneshot::channel();
-        let command: Command = Box::new(move |authority| {
+        let change: BookChange = Box::new(move |authority| {
             let outcome = change(authority);
             Box::new(move || {
                 // Whoever asked may have stopped waiting.
                 let _ = tell.send(outcome);
             })
         });
-        self.commands.send(command).await.ok()?;
+        self.commands.send(Command::Change(change)).await.ok()?;
+        told.await.ok()
+    }
+
+    /// Lets the operator look at the books, between two requests. `None` when the service has ended.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Authority) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (tell, told) = oneshot::channel();
+        let look = Box::new(move |authority: &Authority| {
+            // Whoever asked may have stopped waiting.
+            let _ = tell.send(look(authority));
+        });
+        self.commands.send(Command::Look(look)).await.ok()?;
         told.await.ok()
     }
 

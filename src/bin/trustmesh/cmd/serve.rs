@@ -197,8 +197,7 @@ mod operator {
     use crate::failure::Failure;
     use crate::operator::Answer;
     use crate::operator::LINE_MAX;
-    use crate::operator::Operation;
-    use crate::operator::change_within;
+    use crate::operator::answer_within;
     use crate::operator::socket;
     use crate::output::Output;
     use crate::output::WARN;
@@ -260,11 +259,13 @@ mod operator {
         let mut line = String::new();
         let mut read = tokio::io::BufReader::new(read.take(LINE_MAX));
         tokio::time::timeout(LINE_WITHIN, read.read_line(&mut line)).await??;
-        let outcome = match serde_json::from_str::<Operation>(&line) {
-            Ok(operation) => change_within(service, home, operation).await,
-            Err(why) => Err(Failure::usage(format!("no operation: {why}")).into()),
+        let mut answer = match serde_json::from_str(&line) {
+            Ok(request) => answer_within(service, home, request).await?,
+            Err(why) => {
+                let failure = Failure::usage(format!("no request: {why}"));
+                serde_json::to_vec(&Answer::<()>::of(Err(failure.into())))?
+            }
         };
-        let mut answer = serde_json::to_vec(&Answer::of(outcome))?;
         answer.push(b'\n');
         tokio::time::timeout(LINE_WITHIN, write.write_all(&answer)).await??;
         Ok(())

@@ -1,5 +1,7 @@
 //! `trust`: how current the trust state is, and how agents are rated.
 
+mod show;
+
 use clap::Args;
 use clap::Subcommand;
 use serde::Serialize;
@@ -18,7 +20,6 @@ use super::Outcome;
 use super::agent::standing;
 use super::join_token::agent_id;
 use crate::cli::Global;
-use crate::failure::Failure;
 use crate::failure::class_code;
 use crate::failure::exit_code;
 use crate::output::BAD;
@@ -65,11 +66,16 @@ pub struct Status {
   trustmesh trust list --json")]
 pub struct List {}
 
-/// Show the trust score of one agent.
+/// Show the trust score of one agent, and how it came about.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:
+#[command(
+    after_help = "The history is the verifier's: it is shown where its mesh directory is, from the service that runs on
+it or from the books it left. Each step says when, from what to what, why, and by whom.
+
+Examples:
   trustmesh trust show planner
-  trustmesh trust show planner --json")]
+  trustmesh trust show planner --json"
+)]
 pub struct Show {
     /// Its id.
     #[arg(value_parser = agent_id)]
@@ -81,7 +87,7 @@ pub fn run(command: Trust, global: &Global, output: &Output) -> Outcome {
     match command {
         Trust::Status(args) => super::wait_for(status(&args, &setting, output)),
         Trust::List(_) => list(&setting, output),
-        Trust::Show(args) => show(&args.id, &setting, output),
+        Trust::Show(args) => show::run(&args.id, &setting, output),
     }
 }
 
@@ -316,22 +322,5 @@ fn list(setting: &Setting, output: &Output) -> Outcome {
         true => output.note("no agents yet"),
         false => output.line(table(["ID", "SCORE", "STANDING"], rows))?,
     }
-    Ok(OK)
-}
-
-fn show(id: &AgentId, setting: &Setting, output: &Output) -> Outcome {
-    let (trust, now) = (setting.trust()?, now()?);
-    if trust.certificates_of(id).is_empty() && trust.score(id).is_none() {
-        let text = format!("no agent \"{id}\" in {}", setting.path().display());
-        return Err(Failure::usage(text).next("trustmesh agent list").into());
-    }
-    let rated = Rated::of(id, &trust, now);
-    output.line(styled(NAME, &rated.id))?;
-    output.line(format_args!("  standing     {}", rated.standing))?;
-    match rated.score {
-        Some(score) => output.line(format_args!("  score        {score} of 1000"))?,
-        None => output.line("  score        none was published")?,
-    }
-    output.object(&rated)?;
     Ok(OK)
 }
