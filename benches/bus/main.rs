@@ -105,7 +105,7 @@ impl Plan {
             rounds: 15,
             requests: 640,
             messages: 20_000,
-            poured: 100_000,
+            poured: 50_000,
         };
         let mut args = env::args().skip(1);
         while let Some(arg) = args.next() {
