@@ -393,3 +393,24 @@ impl Client {
         Err(HandshakeError::Bus("connection closed".to_owned()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// CC-2, HS-2: 64 tasks take at once: together they get what a second has, and never one more.
+    #[tokio::test(start_paused = true)]
+    async fn tasks_at_once_get_what_a_second_has() {
+        let tokens = Arc::new(PerSecond::new(HELLOS_PER_SECOND));
+        for _ in 0..3 {
+            let tasks = (0..64).map(|_| {
+                let tokens = tokens.clone();
+                tokio::task::spawn_blocking(move || (0..1_000).filter(|_| tokens.take()).count())
+            });
+            let taken = futures_util::future::join_all(tasks).await;
+            let taken: usize = taken.into_iter().map(Result::unwrap).sum();
+            assert_eq!(taken, HELLOS_PER_SECOND as usize);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+    }
+}

@@ -997,3 +997,7 @@ fn insert(
     table.insert(session.key, session);
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "handshake_tests.rs"]
+mod tests;

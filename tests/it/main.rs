@@ -17,6 +17,7 @@ mod client_grants;
 mod client_hostile_bus;
 mod client_line;
 mod client_observability;
+mod client_races;
 mod client_remint;
 mod client_sessions;
 mod client_shared_replay;

@@ -103,7 +103,7 @@ fn examine(stage: &Stage, guard: &ReplayGuard, frame: &Bytes) -> Examined {
     stage.verifier.examine(frame, &arrival, &scene, guard)
 }
 
-/// FR-5: 64 threads examine the same envelope at once, before any of them concludes.
+/// FR-5, CC-2: 64 threads examine the same envelope at once, before any of them concludes.
 #[test]
 fn of_sixty_four_at_once_one_is_accepted() {
     let mut stage = Stage::default();

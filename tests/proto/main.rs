@@ -21,6 +21,7 @@ mod policy;
 mod reply;
 mod resources;
 mod revocation;
+mod schedules;
 mod score;
 mod served;
 mod tags;
