@@ -5,7 +5,6 @@
 //! either, and a repeated one would be refused as a replay before its signature.
 
 use std::cell::RefCell;
-use std::hint::black_box;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,124 +14,20 @@ use criterion::criterion_group;
 use criterion::criterion_main;
 use ed25519_dalek::Signer as _;
 
-use trustmesh::proto::audit::AuditSlot;
-use trustmesh::proto::audit::Decision;
-use trustmesh::proto::chain::Credential;
-use trustmesh::proto::chain::VerifiedChain;
 use trustmesh::proto::envelope::EnvelopeDraft;
-use trustmesh::proto::policy::RateLimiter;
-use trustmesh::proto::replay::MessageId;
-use trustmesh::proto::replay::ReplayGuard;
-use trustmesh::proto::scope::Action;
-use trustmesh::proto::subject::Subject;
-use trustmesh::proto::subject::SubjectPattern;
-use trustmesh::proto::time::ClockSkew;
-use trustmesh::proto::time::Timestamp;
-use trustmesh::proto::trust::TrustState;
-use trustmesh::proto::verify::Arrival;
-use trustmesh::proto::verify::Route;
-use trustmesh::proto::verify::Scene;
-use trustmesh::proto::verify::Verifier;
 
 #[path = "../tests/forge/mod.rs"]
 mod forge;
+mod receiver;
 
-use forge::Mesh;
-use forge::NOW;
 use forge::Party;
-use forge::unique;
-
-const SUBJECT: &str = "orders.eu.created";
-const CAPABILITIES: [&str; 2] = ["pub+req+delegate:orders.>", "sub+delegate:prices.*.spot"];
-const HOLDERS: [&str; 9] = [
-    "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy", "alice",
-];
-
-/// A slot that drops what it is given: what an audit costs is measured elsewhere.
-struct Nowhere;
-
-impl AuditSlot for Nowhere {
-    fn fill(self, decision: Decision) {
-        black_box(&decision);
-    }
-}
-
-/// A receiver, bob, and senders at every depth.
-struct Receiver {
-    mesh: Mesh,
-    trust: std::sync::Arc<TrustState>,
-    own: VerifiedChain,
-    pattern: SubjectPattern,
-    verifier: Verifier,
-    guard: ReplayGuard,
-    rates: RateLimiter,
-}
-
-impl Receiver {
-    fn new() -> Self {
-        let mesh = Mesh::new();
-        let bob = Party::named("bob");
-        let own = mesh.grant(&bob, 0, &["sub:orders.>"]).chain().clone();
-        let skew = ClockSkew::default();
-        Self {
-            trust: mesh.trust(),
-            own,
-            pattern: SubjectPattern::parse("orders.>").unwrap(),
-            verifier: Verifier::new(bob.bytes(), skew),
-            guard: ReplayGuard::new(skew, None),
-            rates: RateLimiter::default(),
-            mesh,
-        }
-    }
-
-    /// A credential of this many delegations.
-    fn credential(&self, delegations: usize) -> Credential {
-        let holders: Vec<Party> = HOLDERS[8 - delegations..]
-            .iter()
-            .map(|name| Party::named(name))
-            .collect();
-        self.mesh
-            .line(&holders.iter().collect::<Vec<_>>(), &CAPABILITIES)
-    }
-
-    /// Whether the frame is accepted.
-    fn verify(&mut self, verifier: Option<&Verifier>, frame: &Bytes) -> bool {
-        let scene = Scene {
-            now: Timestamp::from_millis(NOW),
-            trust: &self.trust,
-            sessions: &(),
-        };
-        let arrival = Arrival {
-            subject: SUBJECT,
-            reply: None,
-            route: Route::Subscription {
-                pattern: &self.pattern,
-                own: &self.own,
-            },
-        };
-        let verifier = verifier.unwrap_or(&self.verifier);
-        let (guard, rates) = (&mut self.guard, &mut self.rates);
-        let verdict = verifier.verify(frame, &arrival, &scene, guard, rates);
-        verdict.record(Nowhere).is_ok()
-    }
-}
-
-/// Bob's verifier, with an empty cache.
-fn cold() -> Verifier {
-    Verifier::new(Party::named("bob").bytes(), ClockSkew::default())
-}
-
-fn draft() -> EnvelopeDraft {
-    let subject = Subject::parse(SUBJECT).unwrap();
-    let now = Timestamp::from_millis(NOW);
-    let mut draft = EnvelopeDraft::new(MessageId(unique()), now, Action::Publish, subject);
-    draft.payload = Bytes::from_static(&[0x5a; 256]);
-    draft
-}
-
-fn signed(credential: &Credential) -> Bytes {
-    draft().sign(credential).unwrap().into_bytes()
-}
+use receiver::Receiver;
+use receiver::batch;
+use receiver::cold;
+use receiver::draft;
+use receiver::garbage;
+use receiver::signed;
+use receiver::spoiled;
 
 fn bare(c: &mut Criterion) {
     let key = ed25519_dalek::SigningKey::from_bytes(&Party::named("alice").seed);
@@ -223,8 +118,7 @@ fn batches(c: &mut Criterion) {
     let next = || -> Bytes {
         let mut stock = stock.borrow_mut();
         if stock.is_empty() {
-            let signed = EnvelopeDraft::sign_together(&drafts(), &credential).unwrap();
-            stock.extend(signed.into_iter().map(|envelope| envelope.into_bytes()));
+            stock.extend(batch(&credential, SIZE));
             let first = stock.pop().unwrap();
             assert!(receiver.borrow_mut().verify(None, &first));
         }
@@ -245,42 +139,24 @@ fn refuse(c: &mut Criterion) {
     let credential = receiver.credential(3);
     assert!(receiver.verify(None, &signed(&credential)));
     let mut seed = 1u64;
-    let mut garbage = move |prefix: &[u8]| {
-        let mut bytes = prefix.to_vec();
-        while bytes.len() < 1024 {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            bytes.extend_from_slice(&seed.to_be_bytes());
-        }
-        bytes.truncate(1024);
-        Bytes::from(bytes)
-    };
     let mut group = c.benchmark_group("refuse");
     group.bench_function("1 KiB of garbage", |b| {
         b.iter_batched(
-            || garbage(b""),
+            || garbage(b"", &mut seed),
             |frame| assert!(!receiver.verify(None, &frame)),
             BatchSize::SmallInput,
         );
     });
     group.bench_function("1 KiB of garbage after the magic", |b| {
         b.iter_batched(
-            || garbage(b"TMSH"),
+            || garbage(b"TMSH", &mut seed),
             |frame| assert!(!receiver.verify(None, &frame)),
             BatchSize::SmallInput,
         );
     });
     group.bench_function("bad signature, warm, 3 delegations", |b| {
-        let spoiled = || {
-            let mut frame = signed(&credential).to_vec();
-            // The signature follows the header; a bit of its scalar keeps it well-formed.
-            let header = usize::from(frame[8]);
-            frame[9 + header + 2 + 40] ^= 1;
-            Bytes::from(frame)
-        };
         b.iter_batched(
-            spoiled,
+            || spoiled(&credential),
             |frame| assert!(!receiver.verify(None, &frame)),
             BatchSize::SmallInput,
         );
