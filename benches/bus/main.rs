@@ -5,6 +5,7 @@
 //! cargo bench --bench bus                      every table
 //! cargo bench --bench bus -- requests|flow|pour   one of them
 //! cargo bench --bench bus -- flow --size 256 --stage 3   … of one size, of one kind of client
+//! cargo bench --bench bus -- flow --csv FILE   … adding what flowed to FILE
 //! cargo bench --bench bus -- --test            once through everything, to see that it runs
 //! ```
 //!
@@ -17,7 +18,10 @@ mod server;
 mod stage;
 
 use std::env;
+use std::fs::OpenOptions;
 use std::hint::black_box;
+use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use std::time::Instant;
@@ -90,6 +94,7 @@ struct Plan {
     table: Option<String>,
     size: Option<usize>,
     stage: Option<usize>,
+    csv: Option<PathBuf>,
     rounds: usize,
     requests: usize,
     messages: usize,
@@ -102,6 +107,7 @@ impl Plan {
             table: None,
             size: None,
             stage: None,
+            csv: None,
             rounds: 15,
             requests: 640,
             messages: 20_000,
@@ -109,6 +115,10 @@ impl Plan {
         };
         let mut args = env::args().skip(1);
         while let Some(arg) = args.next() {
+            if arg == "--csv" {
+                plan.csv = Some(args.next().ok_or("--csv needs a file")?.into());
+                continue;
+            }
             let mut number = || -> Result<usize, Error> {
                 let text = args.next().ok_or_else(|| format!("{arg} needs a number"))?;
                 Ok(text.parse()?)
@@ -132,6 +142,32 @@ impl Plan {
 
     fn has(&self, table: &str) -> bool {
         self.table.as_deref().is_none_or(|only| only == table)
+    }
+
+    /// Adds medians, and the least and the most of a round, to the file that was asked for.
+    fn note(
+        &self,
+        stages: &[Stage],
+        rows: &[Rates],
+        size: usize,
+        window: usize,
+    ) -> Result<(), Error> {
+        let Some(path) = &self.csv else {
+            return Ok(());
+        };
+        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+        if file.metadata()?.len() == 0 {
+            writeln!(file, "client,window,size,rate,low,high")?;
+        }
+        for (stage, Rates { rates, .. }) in stages.iter().zip(rows) {
+            let (middle, low, high) = (rates[rates.len() / 2], rates[0], rates[rates.len() - 1]);
+            let name = stage.name.trim();
+            writeln!(
+                file,
+                "{name},{window},{size},{middle:.0},{low:.0},{high:.0}"
+            )?;
+        }
+        Ok(())
     }
 
     fn sizes<'a>(&self, sizes: &'a [usize]) -> impl Iterator<Item = usize> + use<'a> {
@@ -195,6 +231,7 @@ async fn flow(stages: &[Stage], plan: &Plan, server: &Server) -> Result<(), Erro
                 }
             }
             report(stages, &mut rows);
+            plan.note(stages, &rows, size, window)?;
             bare.sort_by(f64::total_cmp);
             bound = bare[bare.len() / 2];
             let single = stages.iter().zip(&rows);

@@ -42,7 +42,7 @@ use forge::Mesh;
 use receiver::Receiver;
 use receiver::SUBJECT;
 use receiver::batch;
-use receiver::cold;
+use receiver::credential;
 use receiver::draft;
 use receiver::garbage;
 use receiver::signed;
@@ -52,7 +52,7 @@ const BATCH: usize = 64;
 
 fn to_sign(count: usize) -> (Vec<EnvelopeDraft>, Credential) {
     let drafts = (0..count).map(|_| draft()).collect();
-    (drafts, Receiver::new().credential(3))
+    (drafts, credential(3))
 }
 
 #[library_benchmark]
@@ -99,7 +99,7 @@ impl Delivery {
 /// A receiver that has met a chain and a credential of it.
 fn met(delegations: usize) -> (Receiver, Credential) {
     let mut receiver = Receiver::new();
-    let credential = receiver.credential(delegations);
+    let credential = credential(delegations);
     assert!(receiver.verify(None, &signed(&credential)));
     (receiver, credential)
 }
@@ -115,9 +115,10 @@ fn warm(delegations: usize) -> Delivery {
 }
 
 fn new_chain(delegations: usize) -> Delivery {
+    let delivery = warm(delegations);
     Delivery {
-        verifier: Some(cold()),
-        ..warm(delegations)
+        verifier: Some(delivery.receiver.cold()),
+        ..delivery
     }
 }
 
@@ -217,8 +218,8 @@ fn ruled(rules: usize) -> (Receiver, Credential, Subject) {
     };
     let policy: Vec<String> = (0..rules).map(rule).collect();
     let mesh = Mesh::new().policy(&format!(r#"{{ "rules": [{}] }}"#, policy.join(",")));
-    let receiver = Receiver::of(mesh);
-    let credential = receiver.credential(3);
+    let receiver = Receiver::of(&mesh);
+    let credential = credential(3);
     // Once unmeasured: the certificates are verified when they are first looked up.
     let subject = Subject::parse(SUBJECT).unwrap();
     may_send(&receiver, &credential, &subject).unwrap();

@@ -1,4 +1,4 @@
-//! A receiver, bob, and the senders he hears from, for the benchmarks of deciding.
+//! A receiver and what is sent to it, for the benchmarks of deciding.
 
 #![allow(dead_code)] // Each benchmark uses its own part.
 
@@ -12,6 +12,7 @@ use trustmesh::proto::audit::Decision;
 use trustmesh::proto::chain::Credential;
 use trustmesh::proto::chain::VerifiedChain;
 use trustmesh::proto::envelope::EnvelopeDraft;
+use trustmesh::proto::identity::KeyBytes;
 use trustmesh::proto::policy::RateLimiter;
 use trustmesh::proto::replay::MessageId;
 use trustmesh::proto::replay::ReplayGuard;
@@ -55,10 +56,10 @@ impl AuditSlot for Kept<'_> {
     }
 }
 
-/// A receiver, bob, and senders at every depth.
+/// A receiver with what it remembers.
 pub struct Receiver {
-    pub mesh: Mesh,
-    pub trust: Arc<TrustState>,
+    me: KeyBytes,
+    trust: Arc<TrustState>,
     own: VerifiedChain,
     pattern: SubjectPattern,
     verifier: Verifier,
@@ -67,34 +68,35 @@ pub struct Receiver {
 }
 
 impl Receiver {
+    /// Bob, of the mesh most benchmarks play in.
     pub fn new() -> Self {
-        Self::of(Mesh::new())
+        Self::of(&Mesh::new())
     }
 
-    /// A receiver of this mesh, of which bob is a member.
-    pub fn of(mesh: Mesh) -> Self {
+    /// Bob, a member of this mesh.
+    pub fn of(mesh: &Mesh) -> Self {
         let bob = Party::named("bob");
         let own = mesh.grant(&bob, 0, &["sub:orders.>"]).chain().clone();
+        Self::holding(bob.bytes(), own, mesh.trust())
+    }
+
+    /// The holder of a key and of a chain to subscribe under.
+    pub fn holding(me: KeyBytes, own: VerifiedChain, trust: Arc<TrustState>) -> Self {
         let skew = ClockSkew::default();
         Self {
-            trust: mesh.trust(),
+            me,
+            trust,
             own,
             pattern: SubjectPattern::parse("orders.>").unwrap(),
-            verifier: cold(),
+            verifier: Verifier::new(me, skew),
             guard: ReplayGuard::new(skew, None),
             rates: RateLimiter::default(),
-            mesh,
         }
     }
 
-    /// A credential of this many delegations.
-    pub fn credential(&self, delegations: usize) -> Credential {
-        let holders: Vec<Party> = HOLDERS[8 - delegations..]
-            .iter()
-            .map(|name| Party::named(name))
-            .collect();
-        self.mesh
-            .line(&holders.iter().collect::<Vec<_>>(), &CAPABILITIES)
+    /// A verifier of this receiver with an empty cache.
+    pub fn cold(&self) -> Verifier {
+        Verifier::new(self.me, self.verifier.skew())
     }
 
     /// What a decision is made under.
@@ -139,9 +141,14 @@ impl Receiver {
     }
 }
 
-/// Bob's verifier, with an empty cache.
-pub fn cold() -> Verifier {
-    Verifier::new(Party::named("bob").bytes(), ClockSkew::default())
+/// A credential of this many delegations, in the mesh most benchmarks play in.
+pub fn credential(delegations: usize) -> Credential {
+    let holders: Vec<Party> = HOLDERS[8 - delegations..]
+        .iter()
+        .map(|name| Party::named(name))
+        .collect();
+    let holders: Vec<&Party> = holders.iter().collect();
+    Mesh::new().line(&holders, &CAPABILITIES)
 }
 
 pub fn draft() -> EnvelopeDraft {
