@@ -22,7 +22,6 @@ use testcontainers_modules::testcontainers::ContainerAsync;
 use testcontainers_modules::testcontainers::ContainerRequest;
 use testcontainers_modules::testcontainers::ImageExt;
 use testcontainers_modules::testcontainers::core::IntoContainerPort;
-use testcontainers_modules::testcontainers::core::Mount;
 use testcontainers_modules::testcontainers::runners::AsyncRunner;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -75,12 +74,11 @@ pub async fn jetstream() -> &'static NatsServer {
 
 /// A running nats-server on a loopback port.
 pub struct NatsServer {
-    /// Where JetStream keeps its files, across restarts.
+    /// Where JetStream of a process keeps its files, across restarts; that of a container keeps
+    /// them within.
     _files: Option<tempfile::TempDir>,
-    source: &'static Source,
     port: u16,
-    config: String,
-    extra: Vec<File>,
+    /// There whenever nothing is being done to it.
     running: Option<Running>,
 }
 
@@ -116,14 +114,10 @@ impl NatsServer {
             for _ in 0..5 {
                 let port = free_port();
                 if let Some(running) = Running::start(source, port, &config, &extra).await {
-                    let running = Some(running);
                     return Self {
                         _files: None,
-                        source,
                         port,
-                        config,
-                        extra,
-                        running,
+                        running: Some(running),
                     };
                 }
             }
@@ -144,24 +138,37 @@ impl NatsServer {
 
     /// Ends the server without notice, as a crash would.
     pub async fn kill(&mut self) {
-        if let Some(running) = self.running.take() {
-            let kill = KEEPER.spawn(running.end());
-            kill.await.expect("the server is killed");
-        }
+        self.having(|mut running| async {
+            running.kill().await;
+            running
+        })
+        .await;
     }
 
-    /// Starts the killed server again, on the same port and with the same configuration.
+    /// Starts the server again, killed before if it was not, on the same port, with the same
+    /// configuration and what JetStream had kept.
     pub async fn restart(&mut self) {
-        self.kill().await;
-        let (source, port, config) = (self.source, self.port, self.config.clone());
-        let extra = self.extra.clone();
-        let start =
-            KEEPER.spawn(async move { Running::start(source, port, &config, &extra).await });
-        self.running = start.await.expect("the server starts");
-        assert!(
-            self.running.is_some(),
-            "nats-server starts again on port {port}"
-        );
+        let port = self.port;
+        self.having(move |mut running| async move {
+            running.kill().await;
+            running.run().await;
+            assert!(
+                running.answers_on(port).await,
+                "nats-server starts again on port {port}"
+            );
+            running
+        })
+        .await;
+    }
+
+    /// Does something to the server, where it is looked after.
+    async fn having<T: Future<Output = Running> + Send + 'static>(
+        &mut self,
+        change: impl FnOnce(Running) -> T + Send + 'static,
+    ) {
+        let running = self.running.take().expect("nothing is being done to it");
+        let changed = KEEPER.spawn(async move { change(running).await });
+        self.running = Some(changed.await.expect("the server obeys"));
     }
 }
 
@@ -178,9 +185,14 @@ impl Drop for NatsServer {
     }
 }
 
+/// A server, or one that was killed and can be run again.
 enum Running {
     Container(Box<ContainerAsync<Nats>>, Watchdog),
-    Process(Child, Watchdog, tempfile::TempDir),
+    Process {
+        command: Box<Command>,
+        _folder: tempfile::TempDir,
+        child: Option<(Child, Watchdog)>,
+    },
 }
 
 impl Running {
@@ -188,19 +200,13 @@ impl Running {
     async fn start(source: &Source, port: u16, config: &str, extra: &[File]) -> Option<Self> {
         let mut running = match source {
             Source::Docker => Self::container(port, config, extra).await?,
-            Source::Binary(binary) => Self::process(binary, port, config, extra),
-        };
-        let deadline = Instant::now() + PATIENCE;
-        while !answers(port).await {
-            if let Self::Process(child, ..) = &mut running
-                && child.try_wait().expect("the child can be asked").is_some()
-            {
-                return None;
+            Source::Binary(binary) => {
+                let mut process = Self::process(binary, port, config, extra);
+                process.run().await;
+                process
             }
-            assert!(Instant::now() < deadline, "nats-server does not answer");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        Some(running)
+        };
+        running.answers_on(port).await.then_some(running)
     }
 
     async fn container(port: u16, config: &str, extra: &[File]) -> Option<Self> {
@@ -222,10 +228,6 @@ impl Running {
                     binding.host_ip = Some("127.0.0.1".to_owned());
                 }
             });
-        if let Some(files) = store_directory(config) {
-            // What JetStream keeps outlives the container, as it outlives a process.
-            request = request.with_mount(Mount::bind_mount(files, files));
-        }
         for (name, text) in extra {
             request = request.with_copy_to(format!("/{name}"), text.as_bytes().to_vec());
         }
@@ -256,31 +258,74 @@ impl Running {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let child = command.spawn().expect("nats-server can be run");
-        let watchdog = Watchdog::over("kill -9", &child.id().to_string());
-        Self::Process(child, watchdog, folder)
+        Self::Process {
+            command: Box::new(command),
+            _folder: folder,
+            child: None,
+        }
     }
 
-    async fn end(self) {
-        let watchdog = match self {
+    /// Runs a server that does not run.
+    async fn run(&mut self) {
+        match self {
+            Self::Container(container, _) => {
+                container.start().await.expect("the container starts again");
+            }
+            Self::Process { command, child, .. } => {
+                let started = command.spawn().expect("nats-server can be run");
+                let watchdog = Watchdog::over("kill -9", &started.id().to_string());
+                *child = Some((started, watchdog));
+            }
+        }
+    }
+
+    /// Waits until the server answers; false when it ended, because it cannot have the port.
+    async fn answers_on(&mut self, port: u16) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        while !answers(port).await {
+            if let Self::Process { child, .. } = self
+                && let Some((child, _)) = child
+                && child.try_wait().expect("the child can be asked").is_some()
+            {
+                return false;
+            }
+            assert!(Instant::now() < deadline, "nats-server does not answer");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        true
+    }
+
+    /// Kills a server that runs.
+    async fn kill(&mut self) {
+        match self {
+            Self::Container(container, _) => {
+                if container.is_running().await.expect("docker says") {
+                    let mut kill = tokio::process::Command::new("docker");
+                    kill.args(["kill", "--signal", "KILL", container.id()]);
+                    kill.stdout(Stdio::null());
+                    let status = kill.status().await.expect("docker can be run");
+                    assert!(status.success(), "the server is ours to kill");
+                }
+            }
+            Self::Process { child, .. } => {
+                if let Some((mut child, watchdog)) = child.take() {
+                    child.kill().expect("the server is ours to kill");
+                    child.wait().expect("the server ends");
+                    watchdog.dismiss();
+                }
+            }
+        }
+    }
+
+    async fn end(mut self) {
+        match self {
             Self::Container(container, watchdog) => {
                 container.rm().await.expect("the container is removed");
-                watchdog
+                watchdog.dismiss();
             }
-            Self::Process(mut child, watchdog, _folder) => {
-                child.kill().expect("the server is ours to kill");
-                child.wait().expect("the server ends");
-                watchdog
-            }
-        };
-        watchdog.dismiss();
+            Self::Process { .. } => self.kill().await,
+        }
     }
-}
-
-/// Where a configuration has JetStream keep its files.
-fn store_directory(config: &str) -> Option<&str> {
-    let (_, rest) = config.split_once("store_dir: \"")?;
-    rest.split('"').next()
 }
 
 /// A shell that runs a command on its target when this process is gone.
