@@ -189,7 +189,7 @@ impl Drop for NatsServer {
 enum Running {
     Container(Box<ContainerAsync<Nats>>, Watchdog),
     Process {
-        command: Command,
+        command: Box<Command>,
         _folder: tempfile::TempDir,
         child: Option<(Child, Watchdog)>,
     },
@@ -259,7 +259,7 @@ impl Running {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         Self::Process {
-            command,
+            command: Box::new(command),
             _folder: folder,
             child: None,
         }
