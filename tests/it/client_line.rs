@@ -1,6 +1,7 @@
 //! Messages verified ahead on every core: in order, once each, and judged by the moment they are
 //! handed out.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use super::support::mesh::consume;
 use super::support::mesh::decisions;
 use super::support::mesh::draft;
 use super::support::mesh::message;
+use super::support::mesh::policy;
 use super::support::mesh::sealed;
 use super::support::mesh::settled;
 use super::support::mesh::with_broken_payload;
@@ -182,4 +184,48 @@ async fn a_flood_on_one_subscription_starves_no_other() {
     assert_eq!(message(&mut quiet).await.subject.as_str(), "quiet");
     let refused = bob.counters().denied_total();
     assert!(refused < FLOOD / 10, "{refused} were refused first");
+}
+
+/// CC-5: while policy changes between being verified and being decided, a decision is one of the
+/// state that it names.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_changes_while_it_waits_makes_no_mixed_decision() {
+    const DENY: &str = r#"{ "name": "no", "effect": "deny", "actions": ["pub"],
+        "subjects": "work.>" }"#;
+    let mut mesh = Mesh::new();
+    let alice = mesh.join("alice", &EVERYTHING).await;
+    let bob = mesh.join("bob", &EVERYTHING).await;
+    let mut items = bob.subscribe("work.>").await.unwrap();
+    let mut audit = bob.audit();
+    let mut denying = BTreeMap::new();
+    let mut sent = 0;
+    for round in 0..40 {
+        let denies = round % 2 == 0;
+        for number in 0..8 {
+            sent += 1;
+            mesh.forge(&numbered(&mesh, &alice, number));
+        }
+        // They are with the workers when policy changes.
+        let _ = items.next().now_or_never();
+        let rules = policy(if denies { DENY } else { "" });
+        mesh.authority.set_policy(rules).unwrap();
+        denying.insert(bob.trust().epochs().policy, denies);
+        mesh.clock.advance(Duration::from_secs(1));
+        eventually("all are decided", || {
+            let _ = items.next().now_or_never();
+            bob.counters().received == sent
+        })
+        .await;
+    }
+    let decided = decisions(&bob, &mut audit).await;
+    for decision in &decided {
+        let denied = decision.verdict == Word::Deny;
+        let by_state = denying.get(&decision.policy).copied().unwrap_or_default();
+        assert_eq!(denied, by_state, "{decision:?}");
+    }
+    assert!(
+        decided
+            .iter()
+            .any(|decision| decision.verdict == Word::Deny)
+    );
 }

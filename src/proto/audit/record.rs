@@ -94,7 +94,7 @@ pub enum Word {
 pub struct DecisionEvent {
     /// Allow or deny.
     pub verdict: Word,
-    /// Class of the rejection, by [name](super::rejection::Class::name).
+    /// Class of the rejection, by [name](crate::proto::rejection::Class::name).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
     /// Code of the rejection, class × 100 + reason.
@@ -176,7 +176,7 @@ pub struct HopEvent {
 
 /// An event with its place in the emitter's sequence: one JSON line (protocol §17.3).
 ///
-/// By itself it proves nothing. What an [`AuditReader`] hands out was signed by its emitter.
+/// By itself it proves nothing. What an [`AuditReader`](super::AuditReader) hands out was signed by its emitter.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct AuditRecord {
     /// Version of this schema, [`RECORD_VERSION`].

@@ -295,13 +295,14 @@ impl Examined {
     }
 
     /// Checks again, after a wait, what time and trust state can have changed, the authority of the
-    /// receiver, `own`, included. The decision is then one of this later moment.
+    /// receiver, `own`, included. The decision is then one of this later moment; what was refused
+    /// already stays a refusal of the earlier one, by the state that refused it.
     pub(crate) fn recheck(&mut self, scene: &Scene<'_>, skew: ClockSkew, own: &VerifiedChain) {
-        self.facts.at = scene.now;
-        self.facts.trust = scene.trust.clone();
         let Ok(checked) = &mut self.outcome else {
             return;
         };
+        self.facts.at = scene.now;
+        self.facts.trust = scene.trust.clone();
         let claims = checked.authentic.claims();
         let asker = Requester::of(&checked.authentic, checked.id, checked.sighting.sender);
         let approval = checked.approval.as_deref();
