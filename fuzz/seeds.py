@@ -53,8 +53,6 @@ def chains():
             seed("chain", name, b"\0" + bytes.fromhex(c["bytes"]))
 
 
-<<<<<<< HEAD
-=======
     # Links of one capability each, which differs from the one above as bits 0 to 3 of a byte say.
     for bits in range(16):
         capability = [1, 0, 0x80 | bits, 0x2F, 7 * bits, 0, bits, 0]
@@ -62,7 +60,6 @@ def chains():
         seed("chain", f"plan-{bits}", bytes([2, *link * 3, 0]))
 
 
->>>>>>> fuzz
 def trust():
     for name in ["mesh", "served-held", "allow-list"]:
         state = case(f"states/{name}")

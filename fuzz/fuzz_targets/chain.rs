@@ -2,11 +2,7 @@
 //! reading of scopes that shares nothing with the crate's.
 //!
 //! The first byte of an input says what the rest is: 0, a chain as it stands; 1, an honest chain with
-<<<<<<< HEAD
-//! changes made to it; 2, links to be, which a naive reading judges as well.
-=======
 //! changes made to it; any other, links to be, which a naive reading judges as well.
->>>>>>> fuzz
 
 #![no_main]
 
@@ -83,11 +79,7 @@ fuzz_target!(|data: &[u8]| {
                 world.check(&changed(chain, &changes, &world.chains, 0));
             }
         }
-<<<<<<< HEAD
-        Some((2, rest)) => {
-=======
         Some((_, rest)) => {
->>>>>>> fuzz
             let mut input = Unstructured::new(rest);
             let plan = <Vec<LinkPlan>>::arbitrary(&mut input);
             if let Ok(mut plan) = plan {
@@ -95,11 +87,7 @@ fuzz_target!(|data: &[u8]| {
                 world.check_plan(&plan);
             }
         }
-<<<<<<< HEAD
-        _ => {}
-=======
         None => {}
->>>>>>> fuzz
     }
 });
 
