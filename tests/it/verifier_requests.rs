@@ -161,13 +161,18 @@ async fn wait_for_notice(client: &Client, audit: &mut AuditStream, wanted: &str)
 async fn renewal_and_rotation_come_through_a_hostile_bus() {
     let plane = Plane::new(Wire::memory()).await;
     let alice = plane.agent("alice", &["pub:x"]).await;
-    let faults = |seed| {
-        Faults::seeded(seed)
-            .with(Rule::on(">", Fault::Drop).chance(0.2))
-            .with(Rule::on(">", Fault::Duplicate(1)).chance(0.3))
-            .with(Rule::on(">", Fault::Corrupt).chance(0.1))
-    };
-    plane.memory().inject(faults(3));
+    // Requests and answers alone: what else passes, such as the audit, has a rhythm of its own, and
+    // would draw from the same dice.
+    let faults =
+        ["trustmesh.verifier.>", "_INBOX.>"]
+            .into_iter()
+            .fold(Faults::seeded(3), |faults, on| {
+                faults
+                    .with(Rule::on(on, Fault::Drop).chance(0.2))
+                    .with(Rule::on(on, Fault::Duplicate(1)).chance(0.3))
+                    .with(Rule::on(on, Fault::Corrupt).chance(0.1))
+            });
+    plane.memory().inject(faults);
     while alice.renew().await.is_err() {}
     let new = key();
     let mut outcome = alice.rotate(&new).await;
