@@ -186,6 +186,13 @@ impl Taken {
     pub fn count(&self) -> u64 {
         self.count.load(Ordering::SeqCst)
     }
+
+    /// Waits for so many messages: a consumer on another thread may be a step behind what its
+    /// client has counted. There must be no more of them.
+    pub async fn reaches(&self, count: u64) {
+        eventually("what was let through is taken", || self.count() >= count).await;
+        assert_eq!(self.count(), count);
+    }
 }
 
 impl Drop for Taken {
