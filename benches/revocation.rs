@@ -129,13 +129,17 @@ async fn run() -> Result<bool, Error> {
         let asked = Asked { n, revoked, began };
         told.send(Some(asked.clone()))?;
         let change = mesh.service.change(move |mesh| mesh.revoke_agent(&name));
-        change.await.ok_or("the service ended")??;
+        change.await.ok_or("the service ended")?.in_force()??;
         answered.push(began.elapsed());
         let has = |receiver: &Client| receiver.trust().revocations().has_agent(&asked.revoked);
         wait(|| receivers.iter().all(has)).await?;
         if asked.revoked == *mallory.id() {
             let published = mesh.service.change(|mesh| mesh.publish());
-            let state = published.await.ok_or("the service ended")??.current();
+            let state = published
+                .await
+                .ok_or("the service ended")?
+                .in_force()??
+                .current();
             epoch_of_mallory = state.epochs().revocations;
         }
     }
@@ -298,7 +302,7 @@ impl Mesh {
     async fn agent(&self, id: &str, capability: &str) -> Result<Client, Error> {
         let terms = JoinTerms::new(Scope::parse([capability])?);
         let token = self.service.change(move |mesh| mesh.join_token(&terms));
-        let token = token.await.ok_or("the service ended")??;
+        let token = token.await.ok_or("the service ended")?.outcome?;
         let bus = self.bus().await?;
         let root = fetch_root(&token, &bus).await?;
         let enrolment = Enrolment::new(token, root.clone()).agent(AgentId::parse(id)?);

@@ -6,6 +6,7 @@
 //! tests/cmd/conversations/  several terminals and a real nats-server             run by conversation.rs
 //! tests/cmd/mistakes/       ten typical mistakes and what is said about them     run by conversation.rs
 //! tests/cmd/scores.rs       how a score came about, after a real fault
+//! tests/cmd/outages.rs      what an operator is told while nothing can be published
 //! tests/cmd/permissions.rs  what `nats config` writes, given to a real nats-server
 //! tests/cmd/threats.rs      the threat catalogue's groups CL and OB
 //! ```
@@ -22,6 +23,8 @@ mod conversations;
 mod listening;
 #[path = "cmd/mistakes.rs"]
 mod mistakes;
+#[path = "cmd/outages.rs"]
+mod outages;
 #[path = "cmd/permissions.rs"]
 mod permissions;
 #[path = "cmd/place.rs"]

@@ -68,7 +68,8 @@ impl Plane {
         change: impl FnOnce(&mut Authority) -> T + Send + 'static,
     ) -> Result<T, Fault> {
         let changed = self.service.change(change).await;
-        changed.ok_or_else(|| "the verifier service has ended".into())
+        let changed = changed.ok_or("the verifier service has ended")?;
+        Ok(changed.in_force()?)
     }
 
     /// Enrols a key: the operator makes a join token, and all else goes over the bus. Who joins

@@ -246,10 +246,11 @@ impl Client {
         key: &SigningKey,
     ) -> Result<(Bytes, Option<Bytes>), PlaneError> {
         let deadline = Instant::now() + TIMEOUT;
+        let mut last = PlaneError::TimedOut;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(PlaneError::TimedOut);
+                return Err(last);
             }
             let ControlAnswer::Offer(offer) = self.consult(verb, request, left).await? else {
                 return Err(unexpected());
@@ -262,7 +263,10 @@ impl Client {
                     return Ok((certificate, grant));
                 }
                 Ok(_) => return Err(unexpected()),
-                Err(PlaneError::Refused(reason)) if reason.is_transient() => {}
+                Err(PlaneError::Refused(reason)) if reason.is_transient() => {
+                    last = PlaneError::Refused(reason);
+                    tokio::time::sleep(AGAIN.min(left)).await;
+                }
                 Err(PlaneError::TimedOut) => {}
                 Err(error) => return Err(error),
             }

@@ -147,7 +147,7 @@ async fn only_what_holds_is_minted_again_and_only_for_its_delegate() {
     // The planner's own grant is taken back: it has nothing to hand on.
     let own = planner.credential().chain().leaf().id();
     let change = cast.plane.service.change(move |mesh| mesh.revoke_link(own));
-    change.await.unwrap().unwrap();
+    change.await.unwrap().in_force().unwrap().unwrap();
     let orphaned = worker.renew_delegation(&kept).await;
     assert_eq!(refused(orphaned), EnrolRefused::Revoked);
 }

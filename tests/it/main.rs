@@ -36,6 +36,7 @@ mod served_trials;
 mod support;
 mod verifier_approval;
 mod verifier_enrol;
+mod verifier_outages;
 mod verifier_requests;
 mod verifier_scores;
 mod verifier_service;

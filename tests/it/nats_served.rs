@@ -115,7 +115,7 @@ impl Guarded {
     async fn agent(&self, agent: &str, key: &Arc<SigningKey>, scope: &[&str]) -> Client {
         let terms = terms(scope);
         let token = self.service.change(move |mesh| mesh.join_token(&terms));
-        let token = token.await.unwrap().unwrap();
+        let token = token.await.unwrap().outcome.unwrap();
         let bus = self.newcomer(key).await;
         let root = fetch_root(&token, &bus).await.unwrap();
         let enrolment = Enrolment::new(token, root.clone()).agent(id(agent));
@@ -195,7 +195,7 @@ async fn a_served_mesh_lives_on_a_server_with_its_permissions() {
     alice.renew().await.unwrap();
 
     let revoked = guarded.service.change(|mesh| mesh.revoke_agent("alice"));
-    revoked.await.unwrap().unwrap();
+    revoked.await.unwrap().in_force().unwrap().unwrap();
     let knows = || bob.trust().revocations().agents().contains(alice.id());
     eventually("bob knows", knows).await;
     assert_eq!(*guarded.complaints.lock().unwrap(), [""; 0]);

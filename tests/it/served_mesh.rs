@@ -18,6 +18,7 @@ use trustmesh::proto::trust::Admission;
 use trustmesh::proto::trust::Bulletin;
 use trustmesh::proto::trust::TrustState;
 use trustmesh::services::authority::Authority;
+use trustmesh::services::verifier::PublicationError;
 
 use crate::support::PATIENCE;
 use crate::support::bucket::Bucket;
@@ -288,7 +289,10 @@ async fn a_service_that_begins_later_takes_over_and_the_earlier_ends(wire: Wire)
 
     // The first finds out with its next publication, and nobody sees what it signed.
     let late = first.change(|mesh| mesh.revoke_agent("bob")).await;
-    drop(late);
+    if let Some(late) = late {
+        let why = late.published.unwrap_err();
+        assert!(matches!(why, PublicationError::Superseded), "{why:?}");
+    }
     let ended = tokio::time::timeout(PATIENCE, first.stop()).await;
     assert!(ended.is_ok());
     mesh.change(|mesh| mesh.revoke_agent("trudy"))

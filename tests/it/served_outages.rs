@@ -46,13 +46,13 @@ async fn a_receiver_whose_broker_died_knows_within_the_bound_what_was_revoked() 
     let bob = mesh.agent("bob", &["sub:greet.>"]).await;
     let _heard = consume(bob.subscribe("greet.>").await.unwrap());
     server.kill().await;
-    let meanwhile = mesh.change(|mesh| mesh.revoke_agent("mallory"));
+    let service = mesh.service.as_ref().unwrap();
+    let meanwhile = service.change(|mesh| mesh.revoke_agent("mallory"));
     let (done, ()) = tokio::join!(meanwhile, server.restart());
-    done.unwrap();
+    done.unwrap().outcome.unwrap();
     let began = Instant::now();
-    mesh.change(|mesh| mesh.revoke_agent("alice"))
-        .await
-        .unwrap();
+    let afterwards = service.change(|mesh| mesh.revoke_agent("alice")).await;
+    afterwards.unwrap().outcome.unwrap();
     let knows = || revoked(&bob, "alice") && revoked(&bob, "mallory");
     eventually("bob knows", knows).await;
     assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());

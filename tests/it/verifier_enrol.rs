@@ -123,7 +123,7 @@ async fn a_genuine_token_is_told_why_it_is_refused() {
     let stolen = key();
     let public = stolen.public().bytes();
     let revoked = plane.service.change(move |mesh| mesh.revoke_key(public));
-    revoked.await.unwrap().unwrap();
+    revoked.await.unwrap().in_force().unwrap().unwrap();
     let revoked = plane.join(&token, "bob", stolen).await;
     assert_eq!(refused(revoked), EnrolRefused::Revoked);
     plane.clock.advance(Duration::from_secs(8 * 24 * 3600));
@@ -361,7 +361,13 @@ async fn an_eavesdropper_gains_nothing() {
         }
     }
     // A command is decided after what came before it.
-    plane.service.change(|_| ()).await.unwrap();
+    plane
+        .service
+        .change(|_| ())
+        .await
+        .unwrap()
+        .in_force()
+        .unwrap();
     settle(&*bus).await;
     assert!(arrived(&mut answers).is_empty());
     let trust = plane.trust.current();
@@ -456,7 +462,13 @@ async fn a_flood_of_hellos_is_limited_and_leaves_agents_alone() {
             assert_eq!(message(&mut greetings).await.sender().as_str(), "alice");
         }
     }
-    plane.service.change(|_| ()).await.unwrap();
+    plane
+        .service
+        .change(|_| ())
+        .await
+        .unwrap()
+        .in_force()
+        .unwrap();
     settle(&*bus).await;
     // The clock stands still: it is all one second.
     assert!(arrived(&mut answers).len() <= 50);
@@ -476,7 +488,13 @@ async fn answers_go_to_the_askers_own_inbox_only() {
     let mut victim = bus.subscribe("victim.>".into(), None).await.unwrap();
     let hello = Outgoing::new(enrol_subject(&plane.prefix), enrollee.hello());
     bus.publish(hello.with_reply("victim.inbox")).await.unwrap();
-    plane.service.change(|_| ()).await.unwrap();
+    plane
+        .service
+        .change(|_| ())
+        .await
+        .unwrap()
+        .in_force()
+        .unwrap();
     settle(&*bus).await;
     assert!(arrived(&mut victim).is_empty());
 }
@@ -512,7 +530,7 @@ async fn a_token_of_a_revoked_registrar_is_refused() {
     let root = TrustRoot::parse(&plane.root).unwrap();
     let registrar = root.keys(trustmesh::proto::root::Role::Registrar)[0].bytes();
     let revoked = plane.service.change(move |mesh| mesh.revoke_key(registrar));
-    revoked.await.unwrap().unwrap();
+    revoked.await.unwrap().in_force().unwrap().unwrap();
     let outcome = plane.join(&token, "worker", key()).await;
     assert_eq!(refused(outcome), EnrolRefused::TokenRevoked);
 }

@@ -80,7 +80,7 @@ async fn a_service_goes_on_where_it_was_stopped() {
     let first = join(&bus, &token, &root, "alice", &alice).await.unwrap();
     let dead = key().public().bytes();
     let revoked = service.change(move |mesh| mesh.revoke_key(dead)).await;
-    revoked.unwrap().unwrap();
+    revoked.unwrap().in_force().unwrap().unwrap();
     // Killed, not stopped: everything it answered for is on disk.
     drop(service);
 

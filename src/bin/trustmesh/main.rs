@@ -14,6 +14,7 @@ mod history;
 mod object;
 mod operator;
 mod output;
+mod reach;
 mod setting;
 mod text;
 mod traffic;

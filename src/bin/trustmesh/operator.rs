@@ -24,12 +24,15 @@ use trustmesh::proto::policy::Policy;
 use trustmesh::proto::signing::ObjectId;
 use trustmesh::services::authority::Authority;
 use trustmesh::services::authority::JoinTerms;
+use trustmesh::services::verifier::PublicationError;
 use trustmesh::services::verifier::VerifierService;
 
 use crate::failure::Failure;
+use crate::failure::INTERNAL;
 use crate::failure::Report;
 use crate::failure::exit_code;
 use crate::history::History;
+use crate::reach::Reach;
 use crate::setting::keeps_served;
 
 /// The longest request or answer: a policy of 256 rules, escaped.
@@ -138,9 +141,9 @@ pub struct Yield {
     /// The grant of a new agent, in base 64.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grant: Option<String>,
-    /// Whether a running service did it, and has published it.
-    #[serde(default)]
-    pub published: bool,
+    /// How far it got.
+    #[serde(flatten)]
+    pub reach: Reach,
 }
 
 /// What a change makes, before it is stored.
@@ -274,7 +277,9 @@ fn change_directory(home: &Path, operation: &Operation) -> anyhow::Result<Yield>
     let mut authority = Authority::open(home)?;
     let made = operation.apply(&mut authority)?;
     authority.save(home)?;
-    made.store(&authority, home)
+    let done = made.store(&authority, home)?;
+    let reach = Reach::Directory;
+    Ok(Yield { reach, ..done })
 }
 
 /// Makes a change within a running service.
@@ -283,24 +288,22 @@ async fn change_within(
     home: &Path,
     operation: Operation,
 ) -> anyhow::Result<Yield> {
-    let made = service
-        .change(move |authority| operation.apply(authority))
-        .await
-        .ok_or_else(ending)??;
-    // What was made is handed out once it is published.
-    if let Made::Nothing = made {
-        return Ok(Yield {
-            published: true,
-            ..Yield::default()
-        });
-    }
+    let changed = service.change(move |authority| operation.apply(authority));
+    let changed = changed.await.ok_or_else(ending)?;
+    let made = changed.outcome?;
+    let reach = match changed.published {
+        Ok(()) => Reach::Published,
+        Err(error @ PublicationError::Superseded) => {
+            let failure = Failure::relayed(INTERNAL, format!("not done: {error}"));
+            return Err(failure.next("make the change where that one runs").into());
+        }
+        Err(error) => Reach::Pending(error.to_string()),
+    };
+    // Published or not, the books have it: a key that was made is not to be lost.
     let home = home.to_owned();
-    let stored = service.change(move |authority| made.store(authority, &home));
+    let stored = service.look(move |authority| made.store(authority, &home));
     let done = stored.await.ok_or_else(ending)??;
-    Ok(Yield {
-        published: true,
-        ..done
-    })
+    Ok(Yield { reach, ..done })
 }
 
 impl Operation {

@@ -263,9 +263,9 @@ impl Authority {
         Ok(Joining { certificate, grant })
     }
 
-    /// The claims of a certificate that continues the agent's one with the id `current`: for the
-    /// same key, or for `key` when it is to be rotated. A rotation whose answer was lost is offered
-    /// again as it was.
+    /// The claims of a certificate for `key` that continues the agent's one with the id `current`:
+    /// a renewal when that is for the same key, a rotation otherwise. What was certified already,
+    /// and whose answer was lost, is offered again as it was.
     ///
     /// # Errors
     ///
@@ -275,16 +275,15 @@ impl Authority {
         &self,
         agent: &AgentId,
         current: &ObjectId,
-        key: Option<&KeyBytes>,
+        key: &KeyBytes,
         lifetime: Duration,
     ) -> Result<CertificateClaims, EnrolRefused> {
         let held = self.current(agent).ok_or(EnrolRefused::NotCurrent)?;
         let old = held.claims();
         if held.id() != *current {
-            let again = old.previous == Some(*current) && key == Some(&old.key);
+            let again = old.previous == Some(*current) && *key == old.key;
             return again.then(|| old.clone()).ok_or(EnrolRefused::NotCurrent);
         }
-        let key = key.unwrap_or(&old.key);
         let mut new = self.claims_for(agent, key, lifetime)?;
         new.previous = Some(*current);
         new.key_epoch = old.key_epoch;
@@ -309,7 +308,7 @@ impl Authority {
     ) -> Result<Joining, EnrolRefused> {
         let previous = claims.previous.ok_or(EnrolRefused::NotCurrent)?;
         let lifetime = Duration::from_millis(claims.validity.millis());
-        let due = self.next_offer(&claims.agent, &previous, Some(&claims.key), lifetime)?;
+        let due = self.next_offer(&claims.agent, &previous, &claims.key, lifetime)?;
         if due.key_epoch != claims.key_epoch {
             return Err(EnrolRefused::NotCurrent);
         }
@@ -422,7 +421,7 @@ impl Authority {
         let public = key.public().bytes();
         let claims = match self.current(id) {
             Some(current) if current.claims().key != public => return Err(AuthorityError::Taken),
-            Some(current) => self.next_offer(id, &current.id(), None, lifetime)?,
+            Some(current) => self.next_offer(id, &current.id(), &public, lifetime)?,
             None => {
                 let claims = self.claims_for(id, &public, lifetime)?;
                 self.check_new_key(&claims)?;

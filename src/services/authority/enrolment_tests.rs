@@ -72,7 +72,7 @@ impl Stage {
         let public = key.public().bytes();
         let claims = self
             .mesh
-            .next_offer(&id(agent), &current, Some(&public), HALF_DAY)?;
+            .next_offer(&id(agent), &current, &public, HALF_DAY)?;
         let possession = claims.prove_possession(key).unwrap();
         self.mesh.follow(&claims, &possession, GRACE)
     }

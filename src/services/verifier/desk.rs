@@ -315,8 +315,11 @@ impl Desk {
             return Err(EnrolRefused::Malformed);
         }
         match (verb, request) {
-            (Verb::Renew, ControlRequest::Renew) => self.next(asker, None, now),
-            (Verb::Rotate, ControlRequest::Rotate { key }) => self.next(asker, Some(key), now),
+            (Verb::Renew, ControlRequest::Renew) => self.next(asker, asker.key, now),
+            (Verb::Rotate, ControlRequest::Rotate { key }) if key == asker.key => {
+                Err(EnrolRefused::KeyTaken)
+            }
+            (Verb::Rotate, ControlRequest::Rotate { key }) => self.next(asker, key, now),
             (Verb::Renew | Verb::Rotate, ControlRequest::Claim { offer, possession }) => {
                 self.claim(verb, asker, &offer, &possession, now).await
             }
@@ -405,16 +408,13 @@ impl Desk {
     fn next(
         &self,
         asker: &OpenedRequest,
-        key: Option<KeyBytes>,
+        key: KeyBytes,
         now: Timestamp,
     ) -> Result<ControlAnswer, EnrolRefused> {
-        if key == Some(asker.key) {
-            return Err(EnrolRefused::KeyTaken);
-        }
         let lifetime = self.options.certificate_ttl;
-        let claims =
-            self.authority
-                .next_offer(&asker.agent, &asker.certificate, key.as_ref(), lifetime)?;
+        let claims = self
+            .authority
+            .next_offer(&asker.agent, &asker.certificate, &key, lifetime)?;
         let body = claims.body().into();
         let nonce = random().map_err(|_| EnrolRefused::Unavailable)?;
         let offer = self.cookies.offer(&asker.certificate, body, nonce, now);
@@ -579,20 +579,21 @@ impl Desk {
         if let Ok((now, _)) = self.client.shared.moment() {
             self.notice(now, "operator", "the operator changed the books".to_owned());
         }
-        // Tried again with the next tick when it fails.
-        let _ = self.publish().await;
-        tell();
+        tell(self.try_publish().await);
     }
 
-    pub(super) async fn publish(&mut self) -> Result<(), EnrolRefused> {
+    async fn publish(&mut self) -> Result<(), EnrolRefused> {
+        let published = self.try_publish().await;
+        published.map_err(|_| EnrolRefused::Unavailable)
+    }
+
+    /// Publishes the books. What fails is tried again with the next tick.
+    async fn try_publish(&mut self) -> Result<(), PublicationError> {
         self.unpublished = true;
         let published = self.publication.publish(&mut self.authority).await;
         self.unpublished = published.is_err();
         self.rescored = false;
-        published.map_err(|error| {
-            self.failed(&error);
-            EnrolRefused::Unavailable
-        })
+        published.inspect_err(|error| self.failed(error))
     }
 
     fn failed(&mut self, error: &PublicationError) {
@@ -652,12 +653,14 @@ impl Desk {
 pub(super) enum Command {
     /// To look at them.
     Look(Box<dyn FnOnce(&Authority) + Send>),
-    /// To change them, and then what is to be done once it is published.
+    /// To change them, and to be told what came of publishing that.
     Change(BookChange),
 }
 
-/// What an operator does to the books, and then what is to be done once it is published.
-pub(super) type BookChange = Box<dyn FnOnce(&mut Authority) -> Box<dyn FnOnce() + Send> + Send>;
+/// What an operator does to the books, and how it is told what came of publishing that.
+pub(super) type BookChange = Box<dyn FnOnce(&mut Authority) -> Tell + Send>;
+
+type Tell = Box<dyn FnOnce(Result<(), PublicationError>) + Send>;
 
 impl VerifierOptions {
     /// The same with every number inside its bounds.

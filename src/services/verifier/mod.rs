@@ -129,6 +129,33 @@ pub enum VerifierError {
     Publication,
 }
 
+/// What came of a change to the books.
+#[derive(Debug)]
+#[must_use = "a change that was not published is nothing that anybody else goes by"]
+pub struct Changed<T> {
+    /// What the change returned.
+    pub outcome: T,
+    /// Whether the books were published with it.
+    ///
+    /// When they were not, they are changed all the same, and the service tries again every second
+    /// and with the next change; until then others go by what was published before, and a service
+    /// that dies has lost the change unless its [`Publication`] had saved it. After
+    /// [`Superseded`](PublicationError::Superseded) the service ends, and the change counts nowhere:
+    /// it is to be made at the other.
+    pub published: Result<(), PublicationError>,
+}
+
+impl<T> Changed<T> {
+    /// What the change returned, when everybody who hears the mesh goes by it.
+    ///
+    /// # Errors
+    ///
+    /// [`PublicationError`], as in [`published`](Self::published).
+    pub fn in_force(self) -> Result<T, PublicationError> {
+        self.published.map(|()| self.outcome)
+    }
+}
+
 /// A running verifier service. Dropped, it ends at once; [`stop`](Self::stop) ends it in order.
 ///
 /// ```
@@ -156,7 +183,7 @@ pub enum VerifierError {
 ///
 /// // The operator's changes go through the service, which publishes them.
 /// let revoked = service.change(|mesh| mesh.revoke_agent("planner")).await;
-/// assert!(revoked.is_some_and(|done| done.is_ok()));
+/// revoked.ok_or("the service has ended")?.in_force()??;
 /// let _mesh = service.stop().await;
 /// # Ok(())
 /// # }
@@ -244,18 +271,19 @@ impl VerifierService {
         })
     }
 
-    /// Lets the operator change the books, between two requests, and publishes them. `None` when the
-    /// service has ended. Cancelling does not take the change back.
+    /// Lets the operator change the books, between two requests, and publishes them: what came of
+    /// the two is told apart. `None` when the service has ended. Cancelling does not take the
+    /// change back.
     pub async fn change<T: Send + 'static>(
         &self,
         change: impl FnOnce(&mut Authority) -> T + Send + 'static,
-    ) -> Option<T> {
+    ) -> Option<Changed<T>> {
         let (tell, told) = oneshot::channel();
         let change: BookChange = Box::new(move |authority| {
             let outcome = change(authority);
-            Box::new(move || {
+            Box::new(move |published| {
                 // Whoever asked may have stopped waiting.
-                let _ = tell.send(outcome);
+                let _ = tell.send(Changed { outcome, published });
             })
         });
         self.commands.send(Command::Change(change)).await.ok()?;

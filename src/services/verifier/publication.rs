@@ -16,8 +16,8 @@ pub trait Publication: Send + 'static {
     ///
     /// # Errors
     ///
-    /// [`PublicationError`]: the service then answers that it is unavailable, and after
-    /// [`Superseded`](PublicationError::Superseded) it ends.
+    /// [`PublicationError`]: the service then answers that it is unavailable, tells its operator
+    /// why, and after [`Superseded`](PublicationError::Superseded) it ends.
     fn publish<'a>(
         &'a mut self,
         authority: &'a mut Authority,

@@ -229,6 +229,10 @@ impl Publisher {
             .skip(self.looked % digests.len().max(1));
         for digest in turn.take(LOOKS.min(digests.len())) {
             let entry = self.store.get(&part_key(digest)).await;
+            if let Err(gone @ StoreError::Unreachable(_)) = entry {
+                // Nothing else would be answered either, each after its time.
+                return Err(gone.into());
+            }
             let intact =
                 matches!(&entry, Ok(Some(entry)) if parts.get(digest) == Some(&entry.value));
             if !intact {

@@ -137,7 +137,7 @@ impl Plane {
 
     pub async fn token(&self, terms: JoinTerms) -> JoinToken {
         let made = self.service.change(move |mesh| mesh.join_token(&terms));
-        made.await.unwrap().unwrap()
+        made.await.unwrap().outcome.unwrap()
     }
 
     /// How an agent joins by a token, here.

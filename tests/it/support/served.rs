@@ -116,13 +116,14 @@ impl Served {
             .request_timeout(Some(Duration::from_secs(5)))
     }
 
-    /// The operator's changes.
+    /// The operator's changes, which are published.
     pub async fn change<T: Send + 'static>(
         &self,
         change: impl FnOnce(&mut Authority) -> T + Send + 'static,
     ) -> T {
         let service = self.service.as_ref().unwrap();
-        service.change(change).await.unwrap()
+        let changed = service.change(change).await;
+        changed.unwrap().in_force().unwrap()
     }
 
     /// Joins the mesh with a new token.

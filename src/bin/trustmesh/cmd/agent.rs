@@ -151,8 +151,9 @@ fn add(args: &Add, setting: &Setting, output: &Output) -> Outcome {
     output.object(&serde_json::json!({
         "id": args.id, "key": holder.to_string(), "nkey": key,
         "grant": grant.leaf().id().to_string(), "until": until.as_millis(),
-        "dry_run": args.dry_run,
+        "reach": done.reach.word(), "dry_run": args.dry_run,
     }))?;
+    done.reach.settled()?;
     Ok(OK)
 }
 

@@ -18,6 +18,7 @@ use crate::operator;
 use crate::operator::Operation;
 use crate::operator::Target;
 use crate::output::Output;
+use crate::reach::Reach;
 use crate::setting::Setting;
 use crate::text;
 
@@ -62,18 +63,8 @@ fn by_operator(args: &Revoke, setting: &Setting, output: &Output) -> Outcome {
         true => operator::rehearse(setting.path(), &operation)?,
         false => operator::change(setting.path(), &operation)?,
     };
-    tell(kind, &id, args.dry_run, output)?;
-    if !args.dry_run {
-        let trust = setting.path().join("trust");
-        match (done.published, setting.keeps_served()) {
-            (true, _) => output.note("published: agents that hear the mesh know"),
-            (false, true) => output.note("agents learn of it once trustmesh serve runs"),
-            (false, false) => output.note(format_args!(
-                "agents elsewhere learn of it once they have the new {} and read it",
-                trust.display()
-            )),
-        }
-    }
+    tell((kind, &id), done.reach.word(), args.dry_run, output)?;
+    done.reach.tell(setting, output)?;
     Ok(OK)
 }
 
@@ -89,24 +80,39 @@ async fn by_agent(args: &Revoke, path: &Path, setting: &Setting, output: &Output
             path.display()
         ))
     })?;
+    let mut reach = Reach::Nowhere;
     if !args.dry_run {
         let (_, client) = setting.connect(AuditOptions::default(), output).await?;
         let revoked = client.revoke_link(&chain, index).await;
         let revoked = revoked.map_err(crate::traffic::explain_service);
         crate::traffic::ended(&client, revoked).await?;
         crate::traffic::finish(&client).await?;
+        // The service answers once it has published.
+        reach = Reach::Published;
     }
-    tell("link", &id.to_string(), args.dry_run, output)?;
+    tell(
+        ("link", &id.to_string()),
+        reach.word(),
+        args.dry_run,
+        output,
+    )?;
     Ok(OK)
 }
 
-fn tell(kind: &str, id: &str, dry_run: bool, output: &Output) -> anyhow::Result<()> {
+fn tell(
+    (kind, id): (&str, &str),
+    reach: &str,
+    dry_run: bool,
+    output: &Output,
+) -> anyhow::Result<()> {
     let verb = match dry_run {
         true => "would revoke",
         false => "revoked",
     };
     output.line(format_args!("{verb} the {kind} {id}, and all below it"))?;
-    output.object(&serde_json::json!({"kind": kind, "id": id, "dry_run": dry_run}))
+    output.object(&serde_json::json!({
+        "kind": kind, "id": id, "reach": reach, "dry_run": dry_run,
+    }))
 }
 
 /// A word can be an id, a key or a link; what it cannot be decided from is refused.

@@ -130,7 +130,9 @@ fn recover(args: &Rotate, setting: &Setting, output: &Output) -> Outcome {
     let done = operator::change(setting.path(), &operation)?;
     let token: JoinToken = done.token.unwrap_or_default().parse()?;
     output.note(format_args!("the keys of {} are revoked", args.id));
-    join_token::tell(&token, args.out.as_deref(), false, output)
+    join_token::tell(&token, args.out.as_deref(), false, output)?;
+    done.reach.settled()?;
+    Ok(OK)
 }
 
 async fn rotate(args: &Rotate, setting: &Setting, output: &Output) -> Outcome {

@@ -248,13 +248,8 @@ fn push(args: &Push, global: &Global, output: &Output) -> Outcome {
         args.file.display()
     ))?;
     output.object(&serde_json::json!({
-        "file": args.file, "rules": count, "dry_run": args.dry_run,
+        "file": args.file, "rules": count, "reach": done.reach.word(), "dry_run": args.dry_run,
     }))?;
-    if setting.keeps_served() && !args.dry_run {
-        output.note(match done.published {
-            true => "published: agents that hear the mesh follow it",
-            false => "agents follow it once trustmesh serve runs",
-        });
-    }
+    done.reach.tell(&setting, output)?;
     Ok(OK)
 }
