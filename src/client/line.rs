@@ -65,11 +65,12 @@ impl Line {
     ) -> Poll<Option<VerifiedEnvelope>> {
         let most = usize::try_from(most).map_or(AHEAD, |most| most.min(AHEAD));
         for _ in 0..REFUSALS_PER_POLL {
-            self.fill(cx, raw, shared, intake, most);
-            let accepted = match self.places.front_mut() {
-                None if self.ended => return Poll::Ready(None),
-                None => return Poll::Pending,
-                Some(Place::Working(worker)) => {
+            let next = self.fill(cx, raw, shared, intake, most);
+            let accepted = match (next, self.places.front_mut()) {
+                (Some(delivery), _) => shared.receive(delivery, &Expect::Subscription(intake)),
+                (None, None) if self.ended => return Poll::Ready(None),
+                (None, None) => return Poll::Pending,
+                (None, Some(Place::Working(worker))) => {
                     let worked = ready!(Pin::new(worker).poll(cx));
                     self.places.pop_front();
                     // A worker does not panic. One that was given up ended with its runtime.
@@ -78,7 +79,7 @@ impl Line {
                         .flatten()
                         .and_then(|held| shared.settle(held, Ok(()), intake))
                 }
-                Some(Place::Waiting(_)) => match self.places.pop_front() {
+                (None, Some(Place::Waiting(_))) => match self.places.pop_front() {
                     Some(Place::Waiting(delivery)) => {
                         shared.receive(*delivery, &Expect::Subscription(intake))
                     }
@@ -94,7 +95,7 @@ impl Line {
     }
 
     /// Takes in what the bus has. Nothing is read ahead of a message that waits for its turn: where
-    /// nothing is worth a worker, one message is taken at a time.
+    /// nothing is worth a worker, one message is taken at a time, and returned when its turn is now.
     fn fill(
         &mut self,
         cx: &mut Context<'_>,
@@ -102,7 +103,7 @@ impl Line {
         shared: &Arc<Shared>,
         intake: &Arc<Intake>,
         most: usize,
-    ) {
+    ) -> Option<Delivery> {
         let mut alone = None;
         while !self.ended && self.places.len() + usize::from(alone.is_some()) < most {
             if matches!(self.places.back(), Some(Place::Waiting(_))) {
@@ -119,6 +120,9 @@ impl Line {
                         self.places.push_back(Place::of(delivery, shared, intake));
                     }
                 }
+                Poll::Ready(Some(delivery)) if self.places.is_empty() && alone.is_none() => {
+                    return Some(delivery);
+                }
                 Poll::Ready(Some(delivery)) => {
                     let waiting = alone.take().into_iter().chain([delivery]);
                     let places = waiting.map(|delivery| Place::Waiting(Box::new(delivery)));
@@ -128,8 +132,12 @@ impl Line {
                 Poll::Pending => break,
             }
         }
+        if self.places.is_empty() {
+            return alone;
+        }
         self.places
             .extend(alone.map(|delivery| Place::Waiting(Box::new(delivery))));
+        None
     }
 }
 

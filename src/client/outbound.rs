@@ -4,9 +4,9 @@
 use bytes::Bytes;
 
 use super::Client;
-use super::guards::lock;
 use super::outbox::Addressed;
 use super::outbox::Post;
+use super::seldom::Emptiness;
 use crate::bus::HeaderMap;
 use crate::bus::Outgoing;
 use crate::bus::PublishError;
@@ -186,9 +186,15 @@ impl Requests {
     }
 }
 
+impl Emptiness for Requests {
+    fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+}
+
 impl super::Shared {
     pub(crate) fn remember_request(&self, envelope: &VerifiedEnvelope) {
-        lock(&self.requests).remember(envelope);
+        self.requests.lock().remember(envelope);
     }
 }
 
@@ -214,10 +220,11 @@ impl Client {
         let headers = app_headers(letter.headers.as_ref());
         self.check_size(&letter, &headers)?;
         let (now, trust) = shared.moment()?;
-        let answers = match reply {
-            None => lock(&shared.requests).get(subject.as_str(), now),
+        let requests = match reply {
+            None => shared.requests.get(),
             Some(_) => None,
         };
+        let answers = requests.and_then(|requests| requests.get(subject.as_str(), now));
         let mut draft = self.draft(subject, now)?;
         draft.ttl_ms = letter.ttl_ms.unwrap_or(shared.ttl_ms);
         draft.audience = letter.audience;
@@ -256,8 +263,8 @@ impl Client {
         )?;
         let approval = self.approval_for(draft.action, duty, &scene)?;
         let policy = trust.policy();
-        let together =
-            shared.outbox.is_busy() && policy.allows_mode(draft.action, duty, MODE_BATCH);
+        let busy = shared.outbox.is_busy();
+        let together = busy && policy.allows_mode(draft.action, duty, MODE_BATCH);
         draft.extensions.approval = approval;
         let (subject, reply) = (letter.subject, letter.reply);
         let post = if together {
@@ -270,11 +277,16 @@ impl Client {
         } else {
             let envelope = draft.sign(credential)?;
             shared.outbox.note_signature();
-            Post::Signed(Addressed {
+            let signed = Addressed {
                 envelope,
                 subject,
                 reply,
-            })
+            };
+            if busy {
+                Post::Grouped(signed)
+            } else {
+                Post::Signed(signed)
+            }
         };
         Ok(Sealed {
             post,

@@ -63,8 +63,10 @@ const BATCH_BYTES: usize = 1024 * 1024;
 
 /// A message on its way out.
 pub(crate) enum Post {
-    /// Signed.
+    /// Signed, and to be sent at once when nothing else waits.
     Signed(Addressed<SignedEnvelope>),
+    /// Signed, and to be sent with others.
+    Grouped(Addressed<SignedEnvelope>),
     /// To be signed with others.
     Unsigned(Addressed<UnsignedEnvelope>),
 }
@@ -73,7 +75,7 @@ impl Post {
     /// The object id of the message.
     pub(crate) fn id(&self) -> ObjectId {
         match self {
-            Self::Signed(message) => message.envelope.id(),
+            Self::Signed(message) | Self::Grouped(message) => message.envelope.id(),
             Self::Unsigned(message) => message.envelope.id(),
         }
     }
@@ -266,7 +268,7 @@ impl Writer {
                             self.sign(&mut together).await;
                         }
                     }
-                    Item::Post(Post::Signed(message)) => {
+                    Item::Post(Post::Signed(message) | Post::Grouped(message)) => {
                         self.sign(&mut together).await;
                         self.publish(message.into()).await;
                     }

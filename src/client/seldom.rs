@@ -1,8 +1,8 @@
 //! State that is empty most of the time: while it is, nobody takes its lock.
 //!
-//! Every message asks whether its sender is quarantined and has a session. In a mesh of honest peers
-//! without sessions the answer is no, and subscriptions that run on many cores shall not queue for
-//! it.
+//! Every message that comes asks whether its sender is quarantined and has a session, and every one
+//! that goes whether it answers a request. In a mesh of honest peers without sessions, and for a
+//! client that serves nobody, the answer is no, and what runs on many cores shall not queue for it.
 
 use std::ops::Deref;
 use std::ops::DerefMut;

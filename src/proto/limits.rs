@@ -108,9 +108,9 @@ pub const DELEGATION_TTL_MS: u64 = 3_600_000;
 pub const HOPS_MAX: u8 = 16;
 
 /// Replay ids kept per sender and scope (§14.4). At the default lifetime and skew an id lives for
-/// 20 s, so this admits 52,000 messages a second from one sender, more than one signature a message
-/// allows.
-pub const REPLAY_PER_SENDER: usize = 1 << 20;
+/// 20 s, so this admits 104,000 messages a second from one sender for as long as it likes: about what
+/// a core verifies of a stream that is signed in batches.
+pub const REPLAY_PER_SENDER: usize = 1 << 21;
 
 /// How long a claim in the shared replay memory lives, in seconds (§14.6): the longest lifetime and
 /// the largest skew of two receivers, 140 s, and 40 s for claims that were slow to arrive.

@@ -42,6 +42,10 @@ impl fmt::Display for MessageId {
     }
 }
 
+/// Expired ids that are forgotten whenever one comes in. More than one, so that they become fewer;
+/// few, so that a stream does not stand still once a second while a hundred thousand go.
+const FORGOTTEN_EACH: usize = 4;
+
 /// What identifies a message to the guard, and until when.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sighting {
@@ -241,7 +245,10 @@ impl ReplayGuard {
             }
         }
         let log = self.senders.entry(sighting.sender).or_default();
-        self.held -= log.forget_expired(now);
+        self.held -= log.forget_expired(now, FORGOTTEN_EACH);
+        if log.ids.len() >= self.per_sender {
+            self.held -= log.forget_expired(now, usize::MAX);
+        }
         if log.ids.len() >= self.per_sender {
             return Err(Rejection::Overloaded {
                 reason: Overloaded::ReplaySender,
@@ -257,7 +264,7 @@ impl ReplayGuard {
     pub fn forget_expired(&mut self, now: Timestamp) {
         let mut held = 0;
         self.senders.retain(|_, log| {
-            log.forget_expired(now);
+            log.forget_expired(now, usize::MAX);
             held += log.ids.len();
             !log.ids.is_empty()
         });
@@ -298,15 +305,19 @@ impl Log {
             .push(mid);
     }
 
-    /// Drops the ids whose whole second has passed; says how many.
-    fn forget_expired(&mut self, now: Timestamp) -> usize {
+    /// Drops ids whose whole second has passed, at most so many; says how many.
+    fn forget_expired(&mut self, now: Timestamp, most: usize) -> usize {
         let mut dropped = 0;
-        while let Some(entry) = self.by_expiry.first_entry() {
-            if *entry.key() >= now.as_millis() / 1000 {
-                break;
-            }
-            for mid in entry.remove() {
-                dropped += usize::from(self.ids.remove(&mid));
+        while dropped < most
+            && let Some(mut entry) = self.by_expiry.first_entry()
+            && *entry.key() < now.as_millis() / 1000
+        {
+            match entry.get_mut().pop() {
+                Some(mid) => {
+                    self.ids.remove(&mid);
+                    dropped += 1;
+                }
+                None => drop(entry.remove()),
             }
         }
         dropped
@@ -419,6 +430,32 @@ mod tests {
         guard
             .admit(&sighting(1, 9, 14_000), Timestamp::from_millis(14_000))
             .unwrap();
+    }
+
+    /// What has expired goes a few at a time as others come, and at once where room is needed.
+    #[test]
+    fn expired_ids_make_room_without_being_waited_for() {
+        const IDS: u32 = 100;
+        let mut guard = guard().with_capacity(IDS as usize, IDS as usize);
+        let now = Timestamp::from_millis(10_000);
+        for mid in 0..IDS {
+            guard.admit(&sighting(1, mid, 10_000), now).unwrap();
+        }
+        let later = Timestamp::from_millis(14_000);
+        let first = guard.admit(&sighting(1, IDS, 14_000), later);
+        first.unwrap();
+        assert_eq!(guard.len(), 1, "the memory was full");
+        for mid in 0..IDS - 1 {
+            guard.admit(&sighting(2, mid, 14_000), later).unwrap();
+        }
+        let after = Timestamp::from_millis(18_000);
+        guard.forget_expired(after);
+        assert!(guard.is_empty());
+        for mid in 0..10 {
+            guard.admit(&sighting(1, mid, 14_000), later).unwrap();
+        }
+        guard.admit(&sighting(1, 10, 18_000), after).unwrap();
+        assert_eq!(guard.len(), 10 - FORGOTTEN_EACH + 1);
     }
 
     #[test]
