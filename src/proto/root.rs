@@ -283,7 +283,8 @@ impl TrustRoot {
 
     /// Decodes and checks the root that follows this one (protocol §9.8): of the same mesh, of the
     /// next version, naming this one, signed by the thresholds of both. Whether it holds now is
-    /// not looked at.
+    /// not looked at. Without the root before it, a later one can only be looked at: see
+    /// [`UnchainedRoot`].
     ///
     /// # Errors
     ///
