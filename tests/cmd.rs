@@ -5,6 +5,7 @@
 //! tests/cmd/offline/        what needs no server, a file per command             run by trycmd
 //! tests/cmd/conversations/  several terminals and a real nats-server             run by conversation.rs
 //! tests/cmd/mistakes/       ten typical mistakes and what is said about them     run by conversation.rs
+//! tests/cmd/roots.rs        how inspect shows trust roots after the first
 //! tests/cmd/scores.rs       how a score came about, after a real fault
 //! tests/cmd/outages.rs      what an operator is told while nothing can be published
 //! tests/cmd/permissions.rs  what `nats config` writes, given to a real nats-server
@@ -29,6 +30,8 @@ mod outages;
 mod permissions;
 #[path = "cmd/place.rs"]
 mod place;
+#[path = "cmd/roots.rs"]
+mod roots;
 #[path = "cmd/scores.rs"]
 mod scores;
 #[path = "cmd/threats.rs"]

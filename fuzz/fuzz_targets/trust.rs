@@ -23,6 +23,7 @@ use trustmesh::proto::root::FileKind;
 use trustmesh::proto::root::Role;
 use trustmesh::proto::root::RootDraft;
 use trustmesh::proto::root::TrustRoot;
+use trustmesh::proto::root::UnchainedRoot;
 use trustmesh::proto::signing::ObjectId;
 use trustmesh::proto::time::Timestamp;
 use trustmesh::proto::trust::Admission;
@@ -116,6 +117,10 @@ fn check_file(file: &Bytes) {
     let kind = FileKind::of(file).ok();
     let root = TrustRoot::parse(file).ok();
     assert!(root.is_none() || kind == Some(FileKind::Root));
+    if let Ok(later) = UnchainedRoot::parse(file) {
+        assert!(root.is_none() && kind == Some(FileKind::Root));
+        assert!(later.version() > 1 && UnchainedRoot::parse(&longer).is_err());
+    }
     for asked in FileKind::ALL {
         let Ok(parsed) = UnverifiedFile::parse(asked, file) else {
             continue;

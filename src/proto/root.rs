@@ -11,7 +11,10 @@
 //! root names the mesh and the root before it, and is signed by the thresholds of both (protocol
 //! §9.8): whoever pinned the first is led to the last.
 
+mod unchained;
+
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 
@@ -41,6 +44,8 @@ use super::time::Validity;
 use super::wire;
 use super::wire::Reader;
 use super::wire::bin;
+
+pub use self::unchained::UnchainedRoot;
 
 /// Longest name of a mesh in bytes (protocol §9.2).
 pub const MESH_NAME_MAX: usize = 64;
@@ -253,6 +258,7 @@ pub struct TrustRoot {
 }
 
 /// A root that was decoded, before anybody asks who signed it.
+#[derive(Debug)]
 struct Draft {
     root: TrustRoot,
     lineage: Option<Lineage>,
@@ -269,7 +275,7 @@ impl TrustRoot {
     /// [`Rejection::WeakKey`], [`Rejection::BadSignature`] or, with too few signatures,
     /// [`Rejection::UntrustedRoot`].
     pub fn parse(file: &Bytes) -> Result<Self, Rejection> {
-        let Draft { root, file, .. } = Draft::read(file, 1)?;
+        let Draft { root, file, .. } = Draft::read(file, 1..=1)?;
         let keys = root.roles.get(&Role::Root).cloned().unwrap_or_default();
         file.check_signatures(&keys)?;
         Ok(root)
@@ -277,7 +283,8 @@ impl TrustRoot {
 
     /// Decodes and checks the root that follows this one (protocol §9.8): of the same mesh, of the
     /// next version, naming this one, signed by the thresholds of both. Whether it holds now is
-    /// not looked at.
+    /// not looked at. Without the root before it, a later one can only be looked at: see
+    /// [`UnchainedRoot`].
     ///
     /// # Errors
     ///
@@ -293,7 +300,7 @@ impl TrustRoot {
             mut root,
             lineage,
             file,
-        } = Draft::read(file, next)?;
+        } = Draft::read(file, next..=next)?;
         let expected = Lineage {
             mesh: self.mesh,
             previous: self.id,
@@ -314,19 +321,23 @@ impl TrustRoot {
 }
 
 impl Draft {
-    fn read(file: &Bytes, version: u32) -> Result<Self, Rejection> {
+    /// Decodes a root of one of these versions.
+    fn read(file: &Bytes, versions: RangeInclusive<u32>) -> Result<Self, Rejection> {
         // A root after the first is signed by the keys of two.
-        let most = if version == 1 { 1 } else { 2 } * ROLE_KEYS_MAX;
+        let most = if versions == (1..=1) { 1 } else { 2 } * ROLE_KEYS_MAX;
         let file = SignedFile::parse_signed_by(FileKind::Root, file, most)?;
         let (place, body) = (Place::TrustFile, &file.body);
         let mut r = Reader::new(body, place);
         r.array_of(7)?;
-        for expected in [OBJECT_VERSION, version.into()] {
-            let found = r.uint()?;
-            if found != expected {
-                return Err(Rejection::UnsupportedVersion { place, found });
-            }
+        let unsupported = |found| Rejection::UnsupportedVersion { place, found };
+        let found = r.uint()?;
+        if found != OBJECT_VERSION {
+            return Err(unsupported(found));
         }
+        let found = r.uint()?;
+        let version = u32::try_from(found).ok();
+        let version = version.filter(|version| versions.contains(version));
+        let version = version.ok_or(unsupported(found))?;
         let name = checked_text(&r.text(MESH_NAME_MAX)?).to_owned();
         let roles = read_roles(&mut r)?;
         let (from, until) = (r.uint()?, r.uint()?);
@@ -641,18 +652,40 @@ impl SignedFile {
             Some(index) => before.keys.get(usize::from(index)),
             None => own.keys.get(usize::from(index)),
         })?;
-        let is_own = |(index, _): &&(u8, Signature)| *index < PREDECESSOR;
-        let by_own = self.signatures.iter().filter(is_own).count();
+        let by_own = self.own_signatures().len();
         own.check_threshold(by_own)?;
         before.check_threshold(self.signatures.len() - by_own)
+    }
+
+    /// Checks that the threshold of a later root's own keys signed, and leaves aside the
+    /// signatures by keys of the root before it.
+    fn check_own(&self, own: &RoleKeys) -> Result<(), Rejection> {
+        let signatures = self.own_signatures();
+        self.check_each(signatures, |index| own.keys.get(usize::from(index)))?;
+        own.check_threshold(signatures.len())
+    }
+
+    /// The signatures by a later root's own keys, which stand first: positions are ascending.
+    fn own_signatures(&self) -> &[(u8, Signature)] {
+        let is_own = |(index, _): &(u8, Signature)| *index < PREDECESSOR;
+        let own = self.signatures.partition_point(is_own);
+        self.signatures.get(..own).unwrap_or_default()
     }
 
     fn check_positions<'a>(
         &self,
         key_at: impl Fn(u8) -> Option<&'a PublicKey>,
     ) -> Result<(), Rejection> {
+        self.check_each(&self.signatures, key_at)
+    }
+
+    fn check_each<'a>(
+        &self,
+        signatures: &[(u8, Signature)],
+        key_at: impl Fn(u8) -> Option<&'a PublicKey>,
+    ) -> Result<(), Rejection> {
         let place = Place::TrustFile;
-        for (index, signature) in &self.signatures {
+        for (index, signature) in signatures {
             let key = key_at(*index).ok_or(TOO_FEW)?;
             Authentic::check(self.kind.tag(), &self.body, (), key, signature, place)?;
         }

@@ -51,6 +51,14 @@ impl Trust {
         }
     }
 
+    /// The mesh directory or trust folder that the trust state is read from.
+    pub fn directory(&self, global: &Global) -> anyhow::Result<PathBuf> {
+        match &self.trust {
+            Some(directory) => Ok(directory.clone()),
+            None => Ok(Setting::of(global)?.path().to_owned()),
+        }
+    }
+
     /// The trust state, where it only helps: `None` when none was named and none can be used.
     pub fn load_if_there(
         &self,

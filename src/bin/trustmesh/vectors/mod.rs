@@ -14,6 +14,7 @@ use bytes::Bytes;
 use serde_json::Value as Json;
 use trustmesh::proto::rejection::Rejection;
 use trustmesh::proto::rejection::StaleState;
+use trustmesh::proto::root::TrustRoot;
 use trustmesh::proto::signing::ObjectId;
 use trustmesh::proto::time::Timestamp;
 use trustmesh::proto::trust::Admission;
@@ -56,11 +57,17 @@ impl Beginning {
         }))
     }
 
-    fn follower(&self) -> Result<Follower, Rejection> {
+    /// A reader that knows the roots, and heard nothing yet.
+    fn reader(&self) -> Result<Follower, Rejection> {
         let mut follower = Follower::new(&self.root, self.admission, self.pin)?;
         for root in &self.later {
             follower.succeed(root)?;
         }
+        Ok(follower)
+    }
+
+    fn follower(&self) -> Result<Follower, Rejection> {
+        let mut follower = self.reader()?;
         if let Some(bulletin) = &self.bulletin {
             follower.hear(&Bulletin::parse(bulletin)?, |_| None)?;
         }
@@ -100,6 +107,15 @@ impl World {
         let case = Fields::new(&case).ok()?;
         let (state, _) = self.state(path, case.text("state").ok()?).ok()?;
         Some((state.ok()?, case.time("now").ok()?))
+    }
+
+    /// The newest root that a case of a served mesh begins with, and the time of the case.
+    pub fn root(&mut self, path: &Path) -> Option<(TrustRoot, Timestamp)> {
+        let case = read(path).ok()?;
+        let case = Fields::new(&case).ok()?;
+        let (_, beginning) = self.state(path, case.text("state").ok()?).ok()?;
+        let reader = beginning?.reader().ok()?;
+        Some((reader.root().as_ref().clone(), case.time("now").ok()?))
     }
 
     /// The states a case names.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use trustmesh::proto::identity::KeyBytes;
+use trustmesh::proto::root::TrustRoot;
 use trustmesh::proto::time::ClockSkew;
 use trustmesh::proto::time::Timestamp;
 use trustmesh::proto::trust::TrustState;
@@ -16,6 +17,9 @@ pub const NO_TRUST: &str = "whether it is trusted (no trust state at hand: give 
 /// What an object is looked at with.
 pub struct Lens {
     pub trust: Option<Arc<TrustState>>,
+    /// Roots that lie where the trust state comes from, or beside the object. They tell whether
+    /// one root leads to another, and not which of them is trusted.
+    pub roots: Vec<TrustRoot>,
     pub at: Timestamp,
 }
 

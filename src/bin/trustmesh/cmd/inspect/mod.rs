@@ -6,6 +6,7 @@ mod handshake;
 mod key;
 mod lens;
 mod records;
+mod roots;
 mod sheet;
 mod state;
 
@@ -22,6 +23,7 @@ use trustmesh::proto::names::MAGIC_TRUST;
 use trustmesh::proto::rejection::Malformed;
 use trustmesh::proto::rejection::Place;
 use trustmesh::proto::rejection::Rejection;
+use trustmesh::proto::root::TrustRoot;
 use trustmesh::proto::time::Timestamp;
 use zeroize::Zeroizing;
 
@@ -64,11 +66,13 @@ pub struct Inspect {
 }
 
 pub fn run(args: &Inspect, global: &Global, output: &Output) -> Outcome {
+    let path = Path::new(&args.object);
+    let trust = args.trust.load_if_there(global, output)?;
     let lens = Lens {
-        trust: args.trust.load_if_there(global, output)?,
+        roots: roots_at_hand(args, global, trust.is_some()),
+        trust,
         at: args.at.map_or_else(setting::now, Ok)?,
     };
-    let path = Path::new(&args.object);
     let sheet = if path.is_dir() {
         state::directory(path, &lens)?
     } else if args.object == "-" || path.exists() {
@@ -88,6 +92,21 @@ pub fn run(args: &Inspect, global: &Global, output: &Output) -> Outcome {
             Ok(class_code(why.class()))
         }
     }
+}
+
+/// The trust roots of the mesh in use, if one is, and those that lie beside the object.
+fn roots_at_hand(args: &Inspect, global: &Global, in_use: bool) -> Vec<TrustRoot> {
+    let path = Path::new(&args.object);
+    let beside = if path.is_dir() {
+        Some(roots::folder_in(path))
+    } else {
+        let file = Some(path).filter(|path| path.is_file());
+        file.and_then(roots::folder_around)
+    };
+    let directory = args.trust.directory(global).ok().filter(|_| in_use);
+    let used = directory.map(|directory| roots::folder_in(&directory));
+    let folders = used.into_iter().chain(beside);
+    folders.flat_map(|folder| roots::line(&folder)).collect()
 }
 
 /// An object given in the argument itself.
@@ -129,16 +148,24 @@ fn file(path: &Path, lens: &Lens) -> anyhow::Result<Sheet> {
         && json.is_object()
     {
         // A case is looked at in its own state, at its own time.
-        let own = World::default().scene(path);
-        let own = own.map(|(trust, at)| Lens {
-            trust: Some(trust),
-            at,
-        });
+        let own = own_lens(path);
         return vector(&json, own.as_ref().unwrap_or(lens));
     }
     Ok(match object::decode(text.as_bytes()) {
         Some(decoded) => binary(&decoded, lens),
         None => binary(&std::mem::take(&mut *bytes).into(), lens),
+    })
+}
+
+/// What a case is looked at with: its state, or, before anything was heard, its newest root alone.
+fn own_lens(path: &Path) -> Option<Lens> {
+    let mut world = World::default();
+    let (trust, root) = (world.scene(path), world.root(path));
+    let at = trust.as_ref().map(|(_, at)| *at);
+    Some(Lens {
+        at: at.or(root.as_ref().map(|(_, at)| *at))?,
+        trust: trust.map(|(trust, _)| trust),
+        roots: root.map(|(root, _)| root).into_iter().collect(),
     })
 }
 

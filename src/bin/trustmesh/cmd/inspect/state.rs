@@ -5,11 +5,8 @@ use std::path::Path;
 use bytes::Bytes;
 use trustmesh::proto::policy::Agents;
 use trustmesh::proto::policy::Policy;
-use trustmesh::proto::rejection::Rejection;
 use trustmesh::proto::revocation::RevocationSet;
 use trustmesh::proto::root::FileKind;
-use trustmesh::proto::root::Role;
-use trustmesh::proto::root::TrustRoot;
 use trustmesh::proto::trust::Bulletin;
 use trustmesh::proto::trust::FileContent;
 use trustmesh::proto::trust::PartEdition;
@@ -19,6 +16,7 @@ use trustmesh::proto::trust::digest_of;
 use super::chain::certificate_rows;
 use super::lens::Lens;
 use super::lens::NO_TRUST;
+use super::roots;
 use super::sheet::Cell;
 use super::sheet::Sheet;
 use crate::cmd::policy::conduct;
@@ -28,24 +26,21 @@ use crate::object;
 use crate::text::utc;
 use crate::text::visible;
 
-/// The files of a trust folder.
-const FILES: [&str; 5] = [
-    "root.tm",
-    "registry.tm",
-    "policy.tm",
-    "revocations.tm",
-    "scores.tm",
-];
+/// The files of a trust folder besides its roots.
+const FILES: [&str; 4] = ["registry.tm", "policy.tm", "revocations.tm", "scores.tm"];
 
 /// A mesh directory or trust folder: each of its files.
 pub fn directory(path: &Path, lens: &Lens) -> anyhow::Result<Sheet> {
-    let below = path.join("trust");
-    let folder = if below.is_dir() { &below } else { path };
-    let mut files = Vec::new();
-    for name in FILES {
-        let file = folder.join(name);
-        if file.is_file() {
-            files.push(self::file(&object::read(&file)?.into(), lens));
+    let folder = roots::folder_in(path);
+    let mut paths = vec![folder.join(roots::FIRST)];
+    paths.extend(roots::later_files(&folder));
+    paths.extend(FILES.map(|name| folder.join(name)));
+    let mut files: Vec<Bytes> = Vec::new();
+    for path in paths.iter().filter(|path| path.is_file()) {
+        let file = object::read(path)?.into();
+        // A later root may lie in two places.
+        if !files.contains(&file) {
+            files.push(file);
         }
     }
     if files.is_empty() {
@@ -57,7 +52,7 @@ pub fn directory(path: &Path, lens: &Lens) -> anyhow::Result<Sheet> {
     }
     Ok(Sheet::new("mesh directory")
         .text("path", folder.display())
-        .list("files", files))
+        .list("files", files.iter().map(|f| file(f, lens)).collect()))
 }
 
 /// A trust file of any kind.
@@ -67,7 +62,7 @@ pub fn file(bytes: &Bytes, lens: &Lens) -> Sheet {
         Err(why) => return Sheet::unreadable("trust file", bytes.len(), why),
     };
     let shown = match kind {
-        FileKind::Root => root(bytes, lens),
+        FileKind::Root => roots::root(bytes, lens),
         _ => UnverifiedFile::parse(kind, bytes).map(|file| signed(kind, bytes, &file, lens)),
     };
     shown.unwrap_or_else(|why| Sheet::unreadable(kind.name(), bytes.len(), why))
@@ -85,35 +80,6 @@ pub fn bulletin(bytes: &Bytes, lens: &Lens) -> Sheet {
         .part("timestamp", file(&bulletin.timestamp, lens))
         .part("snapshot", file(&bulletin.snapshot, lens))
         .list("parts", parts.collect())
-}
-
-fn root(bytes: &Bytes, lens: &Lens) -> Result<Sheet, Rejection> {
-    let root = TrustRoot::parse(bytes)?;
-    let roles = Role::ALL
-        .into_iter()
-        .filter(|role| root.threshold(*role) > 0);
-    let roles = roles.map(|role| {
-        let keys = root.keys(role).iter().map(|key| key.bytes().to_string());
-        Sheet::new("role")
-            .titled(format!("role {}", role.name()))
-            .text("name", role.name())
-            .row("threshold", Cell::Number(root.threshold(role).into()))
-            .row("keys", Cell::List(keys.collect()))
-    });
-    let sheet = Sheet::new("trust root")
-        .titled(format!("trust root  {}", visible(root.name())))
-        .text("name", root.name())
-        .text("id", root.id())
-        .text("mesh", root.mesh())
-        .row("window", Cell::Window(root.validity(), lens.at))
-        .row("development", Cell::Flag(root.is_dev()))
-        .list("roles", roles.collect())
-        .checked("encoding, keys, its own signatures");
-    Ok(match &lens.trust {
-        Some(trust) if trust.root().id() == root.id() => sheet.checked("it is the root in use"),
-        Some(_) => sheet.not_checked("whether it is trusted: another root is in use"),
-        None => sheet.not_checked("whether it is yours: compare the id with a pinned one"),
-    })
 }
 
 fn signed(kind: FileKind, bytes: &Bytes, file: &UnverifiedFile, lens: &Lens) -> Sheet {
