@@ -657,6 +657,29 @@ async fn a_stalled_audit_refuses_when_strict_and_counts_the_gap_when_available()
     assert!(balances(&available.counters()));
 }
 
+/// AU-14: in a flood that does not end, refusals that were only counted are told every second, not
+/// after it.
+#[tokio::test(start_paused = true)]
+async fn what_was_only_counted_is_told_while_the_flood_goes_on() {
+    let mut mesh = Mesh::new();
+    let bob = mesh.join("bob", &["sub:work.>"]).await;
+    let _taken = consume(bob.subscribe("work.a").await.unwrap());
+    let mut stream = bob.audit();
+    let mut told = 0;
+    for _ in 0..8_000 {
+        mesh.forge(&Outgoing::new("work.a", "not an envelope"));
+        tokio::time::sleep(Duration::from_micros(500)).await;
+        while let Some(record) = stream.try_next() {
+            told += match record.event {
+                AuditEvent::Aggregate { count, .. } => count,
+                _ => 0,
+            };
+        }
+    }
+    // Of 2,000 a second 200 are recorded one by one.
+    assert!(told >= 3 * 1_700, "{told}");
+}
+
 /// A client whose audit nobody takes drains all the same, after the time it grants the bus.
 #[tokio::test]
 async fn draining_gives_a_stalled_audit_up_after_its_time() {
