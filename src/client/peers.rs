@@ -173,7 +173,7 @@ impl Shared {
             self.session_event(agent.as_str(), SessionRole::Responder, Err(rejection));
             return None;
         }
-        let answer = self.decide_handshake(frame);
+        let answer = self.decide_handshake(frame, &key);
         match answer {
             Ok((None, answer)) => Some(Outgoing::new(reply.clone(), answer)),
             Ok((Some(session), answer)) => {
@@ -190,6 +190,7 @@ impl Shared {
     fn decide_handshake(
         &self,
         frame: &bytes::Bytes,
+        asker: &KeyBytes,
     ) -> Result<(Option<Session>, bytes::Bytes), Rejection> {
         let overloaded = Rejection::Overloaded {
             reason: Overloaded::Handshakes,
@@ -205,6 +206,9 @@ impl Shared {
         if !self.peers.proofs.take() {
             return Err(overloaded);
         }
+        // Before its signature, as for a message: a key that is not listened to costs little, and
+        // its challenge stays usable.
+        self.breaker.admits(asker, now)?;
         let scene = self.scene(now, &trust);
         let mut responder = lock(&self.peers.responder);
         let (mut session, answer) = responder.confirm(frame, random()?, &scene, self.skew)?;
@@ -250,8 +254,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::Refused`] when the peer has no key in good standing, nothing can be decided
-    /// now, or 65,536 sessions are held; [`HandshakeError::TimedOut`] when no answer that proves the
+    /// [`HandshakeError::Refused`] when the peer has no key in good standing or is quarantined here,
+    /// nothing can be decided now, or 65,536 sessions are held; [`HandshakeError::TimedOut`] when no answer that proves the
     /// peer comes within 5 s, as when it refuses; [`HandshakeError::Bus`].
     ///
     /// ```
@@ -295,7 +299,11 @@ impl Client {
     ) -> Result<Session, HandshakeError> {
         let shared = &self.shared;
         shared.listen().await;
-        let attempt = self.attempt_handshake(peer, key, instance);
+        let attempt = async {
+            let (now, _) = shared.moment()?;
+            shared.breaker.admits(&key, now)?;
+            self.attempt_handshake(peer, key, instance).await
+        };
         let outcome = match tokio::time::timeout(TIMEOUT, attempt).await {
             Ok(outcome) => outcome,
             Err(_) => Err(HandshakeError::TimedOut),
