@@ -49,6 +49,10 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait before asking a peer again that does not listen yet.
 const AGAIN: Duration = Duration::from_millis(50);
 
+/// How often a hello is sent until it is answered. It may be lost, or come when a flood has spent
+/// what the peer answers in a second; the peer keeps nothing of it, so once more costs no state.
+const HELLO_EVERY: Duration = Duration::from_millis(500);
+
 /// Challenges answered in one handshake. They are unsigned, so anybody can send some; the true
 /// one must still be answered.
 const CHALLENGES_MAX: usize = 8;
@@ -255,8 +259,8 @@ impl Client {
     /// # Errors
     ///
     /// [`HandshakeError::Refused`] when the peer has no key in good standing or is quarantined here,
-    /// nothing can be decided now, or 65,536 sessions are held; [`HandshakeError::TimedOut`] when no answer that proves the
-    /// peer comes within 5 s, as when it refuses; [`HandshakeError::Bus`].
+    /// nothing can be decided now, or 65,536 sessions are held; [`HandshakeError::TimedOut`] when no
+    /// answer that proves the peer comes within 5 s, as when it refuses; [`HandshakeError::Bus`].
     ///
     /// ```
     /// # use trustmesh::ConnectOptions;
@@ -364,7 +368,18 @@ impl Client {
         let newest = shared.identity.trust.current();
         let newest = newest.time().map(|time| time.file().clone());
         let mut awaiting: Vec<AwaitingConfirm> = Vec::new();
-        while let Some(delivery) = raw.next().await {
+        let mut unheard = tokio::time::interval_at(Instant::now() + HELLO_EVERY, HELLO_EVERY);
+        loop {
+            let delivery = tokio::select! {
+                delivery = raw.next() => delivery,
+                _ = unheard.tick(), if awaiting.is_empty() => {
+                    send(hello.clone()).await?;
+                    continue;
+                }
+            };
+            let Some(delivery) = delivery else {
+                return Err(HandshakeError::Bus("connection closed".to_owned()));
+            };
             if delivery.status.is_some() {
                 tokio::time::sleep(AGAIN).await;
                 send(hello.clone()).await?;
@@ -398,7 +413,6 @@ impl Client {
                 _ => {}
             }
         }
-        Err(HandshakeError::Bus("connection closed".to_owned()))
     }
 }
 
