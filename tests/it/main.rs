@@ -29,6 +29,7 @@ mod nats_permissions;
 mod nats_served;
 mod nats_server;
 mod served_bucket;
+mod served_forgeries;
 mod served_mesh;
 mod served_outages;
 mod served_receivers;
