@@ -280,8 +280,14 @@ impl Feed {
             // Made under another root, or by nobody: anybody can send this, so it costs little.
             Err(why) if may_be_another_root(&why) && pace.may_look() => {
                 pace.looked = Instant::now();
+                let version = || lock(&self.follower).root().version();
+                let known = version();
                 self.catch_up(bus).await?;
-                return Ok(true);
+                // Were it made under the next root, that would be in the store.
+                return match version() > known {
+                    true => Ok(true),
+                    false => Err(why.into()),
+                };
             }
             Err(why) => return Err(why.into()),
         }

@@ -89,14 +89,18 @@ struct Memory<'a> {
 
 impl LookUp for Memory<'_> {
     fn admits(&self, sender: &KeyBytes) -> Result<(), Rejection> {
-        match self.breaker.get() {
-            Some(breaker) => breaker.check(sender, self.now),
-            None => Ok(()),
-        }
+        self.breaker.admits(sender, self.now)
     }
 
     fn look_up(&self, sighting: &Sighting) -> Result<(), Rejection> {
         self.guard.look_up(sighting)
+    }
+}
+
+impl Seldom<Breaker> {
+    /// Whether a key is listened to now.
+    pub(crate) fn admits(&self, key: &KeyBytes, now: Timestamp) -> Result<(), Rejection> {
+        self.get().map_or(Ok(()), |breaker| breaker.check(key, now))
     }
 }
 
@@ -172,9 +176,9 @@ impl Shared {
                 let finish = |mut examined: Examined| {
                     let trust = self.identity.trust.current();
                     // It may have been quarantined meanwhile, for what came before this message.
-                    let admitted = |now| match (examined.sighting(), self.breaker.get()) {
-                        (Some(sighting), Some(breaker)) => breaker.check(&sighting.sender, now),
-                        _ => Ok(()),
+                    let admitted = |now| match examined.sighting() {
+                        Some(sighting) => self.breaker.admits(&sighting.sender, now),
+                        None => Ok(()),
                     };
                     match claimed.and(now).and_then(|now| admitted(now).map(|()| now)) {
                         Ok(now) => {

@@ -49,6 +49,10 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait before asking a peer again that does not listen yet.
 const AGAIN: Duration = Duration::from_millis(50);
 
+/// How often a hello is sent until it is answered. It may be lost, or come when a flood has spent
+/// what the peer answers in a second; the peer keeps nothing of it, so once more costs no state.
+const HELLO_EVERY: Duration = Duration::from_millis(500);
+
 /// Challenges answered in one handshake. They are unsigned, so anybody can send some; the true
 /// one must still be answered.
 const CHALLENGES_MAX: usize = 8;
@@ -173,7 +177,7 @@ impl Shared {
             self.session_event(agent.as_str(), SessionRole::Responder, Err(rejection));
             return None;
         }
-        let answer = self.decide_handshake(frame);
+        let answer = self.decide_handshake(frame, &key);
         match answer {
             Ok((None, answer)) => Some(Outgoing::new(reply.clone(), answer)),
             Ok((Some(session), answer)) => {
@@ -190,6 +194,7 @@ impl Shared {
     fn decide_handshake(
         &self,
         frame: &bytes::Bytes,
+        asker: &KeyBytes,
     ) -> Result<(Option<Session>, bytes::Bytes), Rejection> {
         let overloaded = Rejection::Overloaded {
             reason: Overloaded::Handshakes,
@@ -205,6 +210,9 @@ impl Shared {
         if !self.peers.proofs.take() {
             return Err(overloaded);
         }
+        // Before its signature, as for a message: a key that is not listened to costs little, and
+        // its challenge stays usable.
+        self.breaker.admits(asker, now)?;
         let scene = self.scene(now, &trust);
         let mut responder = lock(&self.peers.responder);
         let (mut session, answer) = responder.confirm(frame, random()?, &scene, self.skew)?;
@@ -250,9 +258,9 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::Refused`] when the peer has no key in good standing, nothing can be decided
-    /// now, or 65,536 sessions are held; [`HandshakeError::TimedOut`] when no answer that proves the
-    /// peer comes within 5 s, as when it refuses; [`HandshakeError::Bus`].
+    /// [`HandshakeError::Refused`] when the peer has no key in good standing or is quarantined here,
+    /// nothing can be decided now, or 65,536 sessions are held; [`HandshakeError::TimedOut`] when no
+    /// answer that proves the peer comes within 5 s, as when it refuses; [`HandshakeError::Bus`].
     ///
     /// ```
     /// # use trustmesh::ConnectOptions;
@@ -295,7 +303,11 @@ impl Client {
     ) -> Result<Session, HandshakeError> {
         let shared = &self.shared;
         shared.listen().await;
-        let attempt = self.attempt_handshake(peer, key, instance);
+        let attempt = async {
+            let (now, _) = shared.moment()?;
+            shared.breaker.admits(&key, now)?;
+            self.attempt_handshake(peer, key, instance).await
+        };
         let outcome = match tokio::time::timeout(TIMEOUT, attempt).await {
             Ok(outcome) => outcome,
             Err(_) => Err(HandshakeError::TimedOut),
@@ -356,7 +368,18 @@ impl Client {
         let newest = shared.identity.trust.current();
         let newest = newest.time().map(|time| time.file().clone());
         let mut awaiting: Vec<AwaitingConfirm> = Vec::new();
-        while let Some(delivery) = raw.next().await {
+        let mut unheard = tokio::time::interval_at(Instant::now() + HELLO_EVERY, HELLO_EVERY);
+        loop {
+            let delivery = tokio::select! {
+                delivery = raw.next() => delivery,
+                _ = unheard.tick(), if awaiting.is_empty() => {
+                    send(hello.clone()).await?;
+                    continue;
+                }
+            };
+            let Some(delivery) = delivery else {
+                return Err(HandshakeError::Bus("connection closed".to_owned()));
+            };
             if delivery.status.is_some() {
                 tokio::time::sleep(AGAIN).await;
                 send(hello.clone()).await?;
@@ -390,7 +413,6 @@ impl Client {
                 _ => {}
             }
         }
-        Err(HandshakeError::Bus("connection closed".to_owned()))
     }
 }
 

@@ -6,12 +6,14 @@ use std::time::Duration;
 use trustmesh::Client;
 use trustmesh::Identity;
 use trustmesh::audit::AuditEvent;
+use trustmesh::audit::SessionRole;
 use trustmesh::bus;
 use trustmesh::bus::Bus as _;
 use trustmesh::bus::Outgoing;
 use trustmesh::bus::RequestErrorKind;
 use trustmesh::bus::nats::NatsBus;
 use trustmesh::client::AuditStream;
+use trustmesh::error::HandshakeError;
 use trustmesh::proto::rejection::Class;
 use trustmesh::proto::scope::Action;
 
@@ -219,4 +221,54 @@ async fn a_victim_of_a_hostile_bus_is_still_heard() {
 #[tokio::test]
 async fn on_nats_a_victim_of_a_hostile_bus_is_still_heard() {
     a_victim_is_heard(Wire::nats().await).await;
+}
+
+/// DO-10, HS-3: while a key is quarantined it gets no session, whoever asks for one, and both audits
+/// say so; afterwards it gets one again.
+#[tokio::test(start_paused = true)]
+async fn a_quarantined_peer_gets_no_session() {
+    let (mut mesh, token) = (Mesh::new(), unique());
+    let wire = Wire::Memory;
+    let [alice, _, bob] = cast(&wire, &mut mesh, &token).await;
+    let _heard = consume(bob.subscribe(format!("{token}.>")).await.unwrap());
+    let session = alice.handshake(bob.id()).await.unwrap();
+    assert_eq!(session.peer, *bob.id());
+    let secret = format!("{token}.secret");
+    for _ in 0..20 {
+        let bad = draft(mesh.now(), Action::Publish, &secret);
+        wire.put(&mesh, &sealed(&bad, &alice)).await;
+    }
+    decided(&bob, 20).await;
+    let (mut hers, mut his) = (alice.audit(), bob.audit());
+    let told = async |client: &Client, audit: &mut AuditStream| {
+        let events = recorded(client, audit).await.into_iter();
+        let sessions = events.filter_map(|event| match event {
+            AuditEvent::Session { role, code, .. } => Some((role, code)),
+            _ => None,
+        });
+        sessions.collect::<Vec<_>>()
+    };
+
+    // She asks, and learns nothing but that no answer comes.
+    let refused = alice.handshake(bob.id()).await.unwrap_err();
+    assert!(matches!(refused, HandshakeError::TimedOut), "{refused}");
+    let expected = [(SessionRole::Responder, Some(1904))];
+    assert_eq!(told(&bob, &mut his).await, expected);
+    let expected = [(SessionRole::Initiator, Some(2206))];
+    assert_eq!(told(&alice, &mut hers).await, expected);
+    // He does not ask her.
+    let refused = bob.handshake(alice.id()).await.unwrap_err();
+    let blocked = |why: &HandshakeError| match why {
+        HandshakeError::Refused(rejection) => rejection.class() == Class::Blocked,
+        _ => false,
+    };
+    assert!(blocked(&refused), "{refused}");
+    let expected = [(SessionRole::Initiator, Some(1904))];
+    assert_eq!(told(&bob, &mut his).await, expected);
+    assert!(told(&alice, &mut hers).await.is_empty());
+
+    mesh.clock.advance(Duration::from_secs(60));
+    alice.handshake(bob.id()).await.unwrap();
+    let expected = [(SessionRole::Responder, None)];
+    assert_eq!(told(&bob, &mut his).await, expected);
 }

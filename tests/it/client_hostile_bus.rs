@@ -535,6 +535,52 @@ async fn on_nats_an_eavesdropper_that_answers_first_is_refused() {
     );
 }
 
+/// NA-6, on NATS.
+#[tokio::test]
+async fn on_nats_a_rogue_group_member_that_swallows_requests_is_a_timeout() {
+    let mut mesh = OnNats::new().await;
+    let alice = mesh.join("alice", "req").await;
+    let bob = mesh.join("bob", "sub+serve+req").await;
+    let group = || "workers".to_owned();
+    let handler = |message: Message| async move { Ok::<_, String>(message.payload) };
+    let subject = mesh.subject("a");
+    let service = bob.queue_serve(subject.clone(), group(), handler);
+    let service = service.await.unwrap();
+    mesh.reached(&bob).await;
+    let rogue = mesh.raw().await;
+    let swallowed = rogue.subscribe(subject.clone().into(), Some(group()));
+    let mut swallowed = swallowed.await.unwrap();
+    settle(&rogue).await;
+    let mut audit = alice.audit();
+    // All at once, so that those which the rogue has take no longer than one.
+    let asked = (0..40).map(|number| {
+        let payload = Bytes::from(format!("{number}"));
+        let request = alice.compose(subject.clone()).payload(payload.clone());
+        let request = request.timeout(Some(std::time::Duration::from_secs(1)));
+        async move { (payload, request.request().await) }
+    });
+    let (mut answered, mut timed_out) = (0, 0);
+    for (payload, outcome) in futures::future::join_all(asked).await {
+        match outcome {
+            Ok(answer) => {
+                assert_eq!((answer.sender(), &answer.payload), (bob.id(), &payload));
+                answered += 1;
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), RequestErrorKind::TimedOut);
+                timed_out += 1;
+            }
+        }
+    }
+    settle(&rogue).await;
+    assert_eq!(arrived(&mut swallowed).len(), timed_out);
+    assert!(answered > 5 && timed_out > 5, "{answered} and {timed_out}");
+    assert_eq!(bob.counters().handler_runs, answered);
+    let events = recorded(&alice, &mut audit).await;
+    assert_eq!(unanswered(&events), timed_out);
+    service.stop().await;
+}
+
 /// FR-1 and NA-8, on NATS.
 #[tokio::test]
 async fn on_nats_a_message_published_again_is_refused_here_and_elsewhere() {

@@ -208,23 +208,68 @@ async fn a_handshake_with_a_peer_in_bad_standing_is_audited_by_class() {
 
 /// HS-3: an initiator in bad standing gets no confirmation, and both sides say so.
 #[tokio::test(start_paused = true)]
-async fn a_revoked_initiator_is_not_confirmed() {
-    let mut mesh = Mesh::new();
+async fn an_initiator_that_is_revoked_or_blocked_is_not_confirmed() {
+    for class in [Class::Revoked, Class::Blocked] {
+        let mut mesh = Mesh::new();
+        let alice = mesh.join("alice", &EVERYTHING).await;
+        let bob = mesh.join("bob", &EVERYTHING).await;
+        let _service = serve(&bob, "tool").await;
+        match class {
+            Class::Revoked => mesh.authority.revoke_agent("alice").unwrap(),
+            _ => {
+                let blocking = r#"{ "rules": [], "blocked": { "agents": ["alice"] } }"#;
+                let blocking = trustmesh::proto::policy::Policy::from_json(blocking).unwrap();
+                mesh.authority.set_policy(blocking).unwrap();
+            }
+        }
+        let (mut hers, mut his) = (alice.audit(), bob.audit());
+        let error = alice.handshake(bob.id()).await.unwrap_err();
+        assert!(
+            matches!(error, HandshakeError::TimedOut),
+            "no reason is given: {error}"
+        );
+        let failed = Some("HandshakeFailed".to_owned());
+        let told = sessions(&alice, &mut hers).await;
+        assert_eq!(told, [(SessionRole::Initiator, failed)]);
+        let told = sessions(&bob, &mut his).await;
+        let refused = Some(class.name().to_owned());
+        assert_eq!(told, [(SessionRole::Responder, refused)]);
+    }
+}
+
+/// HS-7: a session is with a key, and ends for it when the grace does in which it was rotated away.
+#[tokio::test]
+async fn a_session_with_a_rotated_key_ends_with_its_grace() {
+    let mut mesh = Mesh::ruled(GATE);
     let alice = mesh.join("alice", &EVERYTHING).await;
     let bob = mesh.join("bob", &EVERYTHING).await;
-    let _service = serve(&bob, "tool").await;
-    mesh.authority.revoke_agent("alice").unwrap();
-    let (mut hers, mut his) = (alice.audit(), bob.audit());
-    let error = alice.handshake(bob.id()).await.unwrap_err();
-    assert!(
-        matches!(error, HandshakeError::TimedOut),
-        "no reason is given: {error}"
+    let taken = consume(bob.subscribe("gate.>").await.unwrap());
+    alice.handshake(bob.id()).await.unwrap();
+    let grace = mesh.now().plus(60_000);
+    mesh.authority.retire_key(alice.key(), grace);
+    mesh.authority.publish().unwrap();
+    alice.publish("gate.a", "x".into()).await.unwrap();
+    assert_eq!(settled(&bob, 1).await.allowed, 1);
+    // Signed in the grace, heard after it.
+    let late = crate::support::mesh::draft(
+        grace.minus(1),
+        trustmesh::proto::scope::Action::Publish,
+        "gate.a",
     );
-    let failed = Some("HandshakeFailed".to_owned());
-    let told = sessions(&alice, &mut hers).await;
-    assert_eq!(told, [(SessionRole::Initiator, failed)]);
-    let told = sessions(&bob, &mut his).await;
-    assert_eq!(told, [(SessionRole::Responder, Some("Revoked".to_owned()))]);
+    let late = crate::support::mesh::sealed(&late, &alice);
+    mesh.clock.advance(Duration::from_secs(60));
+    mesh.forge(&late);
+    assert_eq!(settled(&bob, 2).await.denied_of(Class::Revoked), 1);
+    assert_eq!(taken.count(), 1);
+    // Nor does it get another, whoever asks.
+    tokio::time::pause();
+    let again = alice.handshake(bob.id()).await.unwrap_err();
+    assert!(matches!(again, HandshakeError::TimedOut), "{again}");
+    let theirs = bob.handshake(alice.id()).await.unwrap_err();
+    assert!(
+        matches!(theirs, HandshakeError::Refused(why) if why.class() == Class::Revoked),
+        "{theirs}"
+    );
 }
 
 /// HS-5: whichever message is lost, a session begins where it may and nowhere else.
@@ -282,8 +327,9 @@ async fn a_hello_changed_in_transit_makes_no_session() {
         assert_eq!(told, [(SessionRole::Initiator, failed.clone())]);
         let told = sessions(&bob, &mut his).await;
         // Modes nobody has are refused by the responder, modes other than offered by the initiator.
-        let expected = [(SessionRole::Responder, failed)];
-        assert_eq!(told, expected[..usize::from(modes == 0)]);
+        let expected = (SessionRole::Responder, failed);
+        assert_eq!(told.is_empty(), modes != 0);
+        assert!(told.iter().all(|refused| *refused == expected), "{told:?}");
         mesh.bus.heal();
         assert!(!admits(&alice, &bob, "gate.bob").await);
     }
@@ -379,8 +425,8 @@ fn hello_from(nobody: u32, mesh: &Mesh, to: &Client) -> Outgoing {
     Outgoing::new(subject, frame).with_reply(format!("{}.hs.x", inbox_prefix(&key)))
 }
 
-/// HS-2, at a scale of 25,000 hellos: the budget of a second is spent exactly, and the next
-/// second's serves an honest peer.
+/// HS-2: of 100,000 hellos the budget of a second is answered, exactly, and an honest peer that
+/// comes last has its session within the second.
 #[tokio::test(start_paused = true)]
 async fn a_flood_of_hellos_meets_a_budget_and_an_honest_handshake_completes() {
     let mut mesh = Mesh::new();
@@ -393,10 +439,14 @@ async fn a_flood_of_hellos_meets_a_budget_and_an_honest_handshake_completes() {
         .await
         .unwrap();
     let mut audit = bob.audit();
-    for nobody in 0..25_000 {
-        // From one, then from many.
-        let nobody = if nobody < 10_000 { 0 } else { nobody };
+    // From one, then from a thousand.
+    for number in 0..100_000 {
+        let nobody = if number < 50_000 { 0 } else { number };
         mesh.forge(&hello_from(nobody, &mesh, &bob));
+        // No more wait than a subscription holds.
+        if number % 100 == 0 {
+            tokio::task::yield_now().await;
+        }
     }
     // Frames that are no handshake at all cost even less.
     for _ in 0..100 {
@@ -404,11 +454,13 @@ async fn a_flood_of_hellos_meets_a_budget_and_an_honest_handshake_completes() {
         mesh.forge(&garbage);
     }
     // Everything on one subscription is answered in order: alice's hello comes last, and the
-    // budget is spent.
-    let error = alice.handshake(bob.id()).await.unwrap_err();
-    assert!(matches!(error, HandshakeError::TimedOut), "{error}");
-    let answered = arrived(&mut answers).len();
-    assert_eq!(answered, HELLOS_PER_SECOND as usize);
+    // budget is spent. She says it again when the next second has another.
+    let began = tokio::time::Instant::now();
+    alice.handshake(bob.id()).await.unwrap();
+    assert!(began.elapsed() <= Duration::from_secs(1));
+    let answered = arrived(&mut answers);
+    // The flood's, and of alice's handshake the challenge and the confirmation.
+    assert_eq!(answered.len(), HELLOS_PER_SECOND as usize + 2);
     let told = sessions(&bob, &mut audit).await;
     assert!(told.contains(&(SessionRole::Responder, Some("Overloaded".to_owned()))));
     assert!(
@@ -416,8 +468,6 @@ async fn a_flood_of_hellos_meets_a_budget_and_an_honest_handshake_completes() {
         "the audit is not amplified: {}",
         told.len()
     );
-    // Five seconds have passed.
-    alice.handshake(bob.id()).await.unwrap();
 }
 
 /// A stranger who hears the hello can answer first, and changes nothing by it.

@@ -26,11 +26,13 @@ use trustmesh::bus::State;
 use trustmesh::bus::nats::Caution;
 use trustmesh::bus::nats::NatsBus;
 use trustmesh::bus::nats::OldServer;
+use trustmesh::proto::rejection::Class;
 use trustmesh::services::authority::Authority;
 
 use crate::support::PATIENCE;
 use crate::support::certificates::Ca;
 use crate::support::eventually;
+use crate::support::mesh::consume;
 use crate::support::nats::NatsServer;
 use crate::support::next;
 use crate::support::settle;
@@ -406,4 +408,32 @@ async fn an_old_server_found_when_reconnecting_is_said_in_the_audit() {
     };
     assert!(said.contains("2.9.25"), "{said}");
     assert_eq!(client.counters().allowed, 0);
+}
+
+/// NA-8: an operator's mapping delivers a message under a subject that its sender did not sign.
+#[tokio::test]
+async fn a_message_that_the_server_maps_is_refused_where_it_arrives() {
+    let server = NatsServer::start_with(r#"mappings = { "orders.a": "orders.b" }"#).await;
+    let mut mesh = Authority::dev("test").unwrap();
+    let mut agent = |id, may| ClientOptions::new(mesh.agent(id, [may]).unwrap());
+    let alice = agent("alice", "pub:orders.>");
+    let alice = alice.connect(server.url()).await.unwrap();
+    let bob = agent("bob", "sub:orders.>");
+    let bob = bob.connect(server.url()).await.unwrap();
+    let taken = consume(bob.subscribe("orders.>").await.unwrap());
+    // Others arrive as they are, so that bob listens, and the mapping is all that is wrong.
+    let listens = async {
+        while bob.counters().allowed == 0 {
+            alice.publish("orders.c", "x".into()).await.unwrap();
+            alice.flush().await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, listens).await.unwrap();
+    alice.publish("orders.a", "x".into()).await.unwrap();
+    alice.flush().await.unwrap();
+    eventually("it is refused", || bob.counters().denied_total() == 1).await;
+    let counters = bob.counters();
+    assert_eq!(counters.denied_of(Class::SubjectMismatch), 1);
+    taken.reaches(counters.allowed).await;
 }

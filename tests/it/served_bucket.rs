@@ -85,11 +85,12 @@ each_damage! {
 
 async fn makes_nothing_valid(wire: Wire, damage: Damage) {
     let mut mesh = Saved::new(wire).await;
-    let mallory = mesh.mesh.agent("mallory", &["pub:greet.>"]).await;
-    let bob = mesh.mesh.agent("bob", &["sub:greet.>"]).await;
-    let (newcomer, root) = mesh.mesh.join("carol", &["sub:greet.>"]).await;
+    let (send, hear) = (mesh.mesh.may("pub"), mesh.mesh.may("sub"));
+    let mallory = mesh.mesh.agent("mallory", &[&send]).await;
+    let bob = mesh.mesh.agent("bob", &[&hear]).await;
+    let (newcomer, root) = mesh.mesh.join("carol", &[&hear]).await;
     let notices = Notices::of(&bob);
-    let _heard = consume(bob.subscribe("greet.>").await.unwrap());
+    let _heard = consume(bob.subscribe(mesh.mesh.subject(">")).await.unwrap());
     mesh.revoke("mallory".into()).await;
     eventually("bob knows", || revoked(&bob, "mallory")).await;
     mesh.kill().await;
@@ -102,7 +103,8 @@ async fn makes_nothing_valid(wire: Wire, damage: Damage) {
     eventually("bob looks", || notices.any_of_trust()).await;
     assert!(revoked(&bob, "mallory"));
     let now = mesh.mesh.clock.now().unwrap();
-    let late = sealed(&draft(now, Action::Publish, "greet.bob"), &mallory);
+    let late = draft(now, Action::Publish, &mesh.mesh.subject("bob"));
+    let late = sealed(&late, &mallory);
     bus.publish(late).await.unwrap();
     eventually("bob refuses", || {
         bob.counters().denied_of(Class::Revoked) == 1
@@ -114,7 +116,7 @@ async fn makes_nothing_valid(wire: Wire, damage: Damage) {
     mesh.revoke("trudy".into()).await;
     eventually("bob knows", || revoked(&bob, "trudy")).await;
     assert!(revoked(&bob, "mallory"));
-    let dan = mesh.mesh.agent("dan", &["sub:greet.>"]).await;
+    let dan = mesh.mesh.agent("dan", &[&hear]).await;
     assert!(revoked(&dan, "mallory") && revoked(&dan, "trudy") && enrolled(&dan, "carol"));
 }
 
@@ -140,10 +142,8 @@ async fn a_new_client_is_stale_within_the_bound(wire: Wire) {
         Arc::new(ManualClock::at(own.now().unwrap()))
     })
     .await;
-    // Of its own: tests share a server.
-    let topic = format!("greet-{}", mesh.mesh.prefix);
-    let all = format!("{topic}.>");
-    let (send, hear) = (format!("pub:{all}"), format!("sub:{all}"));
+    let (topic, all) = (mesh.mesh.topic(), mesh.mesh.subject(">"));
+    let (send, hear) = (mesh.mesh.may("pub"), mesh.mesh.may("sub"));
     let mallory = mesh.mesh.agent("mallory", &[&send]).await;
     let bob = mesh.mesh.agent("bob", &[&hear]).await;
     let caps = [&*format!("pub+sub+req+delegate:{all}")];

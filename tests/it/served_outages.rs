@@ -176,17 +176,18 @@ async fn every_decision_is_by_one_published_state_on_a_server() {
 
 const CHANGES: usize = 60;
 
-const DENY: &str =
-    r#"{ "name": "no", "effect": "deny", "actions": ["pub", "sub"], "subjects": "greet.>" }"#;
-
 async fn every_decision_is_by_one_state(wire: Wire) {
     let mesh = Served::new(wire).await;
-    let alice = mesh.agent("alice", &["pub:greet.>"]).await;
+    let (send, all, to_bob) = (mesh.may("pub"), mesh.subject(">"), mesh.subject("bob"));
+    let deny = format!(
+        r#"{{ "name": "no", "effect": "deny", "actions": ["pub", "sub"], "subjects": "{all}" }}"#
+    );
+    let alice = mesh.agent("alice", &[&send]).await;
     let mut others = Vec::new();
     for n in 0..CHANGES / 3 {
-        others.push(mesh.agent(&format!("r{n}"), &["pub:greet.>"]).await);
+        others.push(mesh.agent(&format!("r{n}"), &[&send]).await);
     }
-    let bob = mesh.agent("bob", &["sub:greet.>"]).await;
+    let bob = mesh.agent("bob", &[&mesh.may("sub")]).await;
     let decisions = Arc::new(Mutex::new(Vec::<DecisionEvent>::new()));
     let (heard, mut audit) = (decisions.clone(), bob.audit());
     let reader = tokio::spawn(async move {
@@ -196,7 +197,7 @@ async fn every_decision_is_by_one_state(wire: Wire) {
             }
         }
     });
-    let _heard = consume(bob.subscribe("greet.>").await.unwrap());
+    let _heard = consume(bob.subscribe(all).await.unwrap());
     let epochs = || async {
         let published = mesh.change(|mesh| mesh.publish().map(|handle| handle.current().epochs()));
         let epochs = published.await.unwrap();
@@ -210,7 +211,7 @@ async fn every_decision_is_by_one_state(wire: Wire) {
         loop {
             pace.tick().await;
             let now = clock.now().unwrap();
-            let frame = sealed(&draft(now, Action::Publish, "greet.bob"), &alice);
+            let frame = sealed(&draft(now, Action::Publish, &to_bob), &alice);
             bus.publish(frame).await.unwrap();
         }
     });
@@ -219,7 +220,7 @@ async fn every_decision_is_by_one_state(wire: Wire) {
         match change % 3 {
             0 => {
                 denies = !denies;
-                let rules = policy(if denies { DENY } else { "" });
+                let rules = policy(if denies { &deny } else { "" });
                 mesh.change(|mesh| mesh.set_policy(rules)).await.unwrap();
             }
             1 => {

@@ -5,6 +5,9 @@ use std::time::Duration;
 use trustmesh::Client;
 use trustmesh::audit::AuditEvent;
 use trustmesh::audit::SessionRole;
+use trustmesh::bus::faults::Fault;
+use trustmesh::bus::faults::Faults;
+use trustmesh::bus::faults::Rule;
 use trustmesh::client::AuditStream;
 use trustmesh::error::HandshakeError;
 use trustmesh::proto::policy::Policy;
@@ -97,6 +100,25 @@ async fn an_initiator_that_the_service_revoked_is_not_confirmed() {
     assert_eq!(told_bob, [expected]);
     let failed = (SessionRole::Initiator, Some("HandshakeFailed".to_owned()));
     assert_eq!(told(&alice, &mut ours).await, [failed]);
+}
+
+/// HS-3: one that the responder has not heard of gets no confirmation, and both sides say so.
+#[tokio::test(start_paused = true)]
+async fn an_initiator_that_the_responder_does_not_know_is_not_confirmed() {
+    let mesh = Served::new(Wire::memory()).await;
+    let bob = mesh.agent("bob", &["sub:x"]).await;
+    let _listens = bob.subscribe("x").await.unwrap();
+    let lost = Rule::on(format!("{}.trust", mesh.prefix), Fault::Drop);
+    mesh.memory().inject(Faults::seeded(1).with(lost));
+    let carol = mesh.agent("carol", &["pub:x"]).await;
+    assert!(bob.trust().certificates_of(carol.id()).is_empty());
+    let (mut hers, mut his) = (carol.audit(), bob.audit());
+    let refused = carol.handshake(bob.id()).await.unwrap_err();
+    assert!(matches!(refused, HandshakeError::TimedOut), "{refused}");
+    let unknown = (SessionRole::Responder, Some("UnknownAgent".to_owned()));
+    assert_eq!(told(&bob, &mut his).await, [unknown]);
+    let failed = (SessionRole::Initiator, Some("HandshakeFailed".to_owned()));
+    assert_eq!(told(&carol, &mut hers).await, [failed]);
 }
 
 /// RV-8: a delegation that says no time of its own lives as long as policy lets it, never for ever,

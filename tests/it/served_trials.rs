@@ -72,13 +72,12 @@ on_every_bus! {
     a_rotation_under_load_refuses_nobody_and_then_the_old_key
 }
 
-/// What the agents of a mesh talk on; tests share a server.
 fn all(mesh: &Served) -> String {
-    format!("greet.{}.>", mesh.prefix)
+    mesh.subject(">")
 }
 
 fn to_bob(mesh: &Served) -> String {
-    format!("greet.{}.bob", mesh.prefix)
+    mesh.subject("bob")
 }
 
 /// Alice and bob know of each other, so that what follows is traffic of a mesh at work.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use trustmesh::audit::AuditEvent;
+use trustmesh::audit::AuditItem;
 use trustmesh::bus::Bus;
 use trustmesh::bus::Outgoing;
 use trustmesh::bus::faults::Fault;
@@ -24,6 +26,7 @@ use trustmesh::proto::signing::ObjectId;
 use trustmesh::services::authority::Authority;
 use trustmesh::services::verifier::VerifierOptions;
 
+use crate::support::PATIENCE;
 use crate::support::arrived;
 use crate::support::mesh::message;
 use crate::support::next;
@@ -129,6 +132,46 @@ async fn a_genuine_token_is_told_why_it_is_refused() {
     plane.clock.advance(Duration::from_secs(8 * 24 * 3600));
     let late = plane.join(&token, "bob", key()).await;
     assert_eq!(refused(late), EnrolRefused::TokenExpired);
+}
+
+/// ID-4: who asks for an id that is another's is refused, the service's audit says who asked for
+/// what and why not, and the registry is as it was.
+#[tokio::test]
+async fn a_second_key_for_a_taken_id_is_refused_and_in_the_audit() {
+    let plane = Plane::new(Wire::memory()).await;
+    let watches = format!("sub:{}.audit.*", plane.prefix);
+    let auditor = plane.agent("auditor", &[&watches]).await;
+    let token = plane.token(terms(&["sub:x"])).await;
+    let first = plane.join(&token, "alice", key()).await.unwrap();
+    let mut audit = trustmesh::audit::subscribe(&auditor).await.unwrap();
+    let before = plane.trust.current().registered();
+    let (token, mallory) = (plane.token(terms(&["sub:x"])).await, key());
+    let asking = mallory.public().bytes().to_string();
+    let taken = plane.join(&token, "alice", mallory).await;
+    assert_eq!(refused(taken), EnrolRefused::IdTaken);
+    let told = async {
+        loop {
+            let item = futures::StreamExt::next(&mut audit).await.unwrap();
+            let Ok(AuditItem::Record(record)) = item else {
+                continue;
+            };
+            match record.event {
+                AuditEvent::Notice { topic, text } if text.contains(&asking) => {
+                    return (topic, text);
+                }
+                _ => {}
+            }
+        }
+    };
+    let (topic, text) = tokio::time::timeout(PATIENCE, told).await.unwrap();
+    assert_eq!(topic, "enrol");
+    assert!(text.contains(EnrolRefused::IdTaken.name()), "{text}");
+    let trust = plane.trust.current();
+    assert_eq!(trust.registered(), before);
+    let [certificate] = &trust.certificates_of(&id("alice"))[..] else {
+        panic!("alice has one key");
+    };
+    assert_eq!(certificate.claims().key, first.key.public().bytes());
 }
 
 /// Without a genuine token one answer looks like the other, whether the agent exists or not.

@@ -405,6 +405,38 @@ async fn a_revocation_that_comes_before_its_link_bites() {
     assert_eq!(granted.unwrap_err().0.class(), Class::Revoked);
 }
 
+/// RV-6: what was revoked and is given once more, word for word, is another link: it counts, and the
+/// one before stays dead.
+#[tokio::test]
+async fn the_same_authority_given_anew_counts_and_the_old_stays_dead() {
+    let cast = cast(Wire::memory(), VerifierOptions::default()).await;
+    let give = || {
+        let scope = Scope::parse(["pub:greet.dan"]).unwrap();
+        cast.alice.delegate(cast.bob.id(), scope, minute()).unwrap()
+    };
+    let first = give();
+    cast.alice.revoke_link(&first, 1).await.unwrap();
+    let second = give();
+    // The clock stands still, so nothing differs but the nonce.
+    let (one, other) = (first.leaf(), second.leaf());
+    assert_eq!(
+        (one.holder(), one.validity(), one.scope()),
+        (other.holder(), other.validity(), other.scope())
+    );
+    assert_ne!(one.id(), other.id());
+    let mut orders = cast.bob.subscribe("orders.bob").await.unwrap();
+    for (chain, class) in [
+        (&first, Some(Class::Revoked)),
+        (&second, None),
+        (&first, Some(Class::Revoked)),
+    ] {
+        let sent = cast.alice.compose("orders.bob").grant(chain).publish();
+        sent.await.unwrap();
+        let granted = message(&mut orders).await.granted();
+        assert_eq!(granted.err().map(|refused| refused.0.class()), class);
+    }
+}
+
 /// RV-7: a key that revoked itself is worth nothing from then on, and nothing brings it back.
 #[tokio::test]
 async fn a_revoked_key_does_not_come_back() {

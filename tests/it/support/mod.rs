@@ -2,6 +2,7 @@
 
 pub mod bucket;
 pub mod certificates;
+pub mod link;
 pub mod mesh;
 pub mod nats;
 pub mod plane;

@@ -116,6 +116,21 @@ impl Served {
             .request_timeout(Some(Duration::from_secs(5)))
     }
 
+    /// A first token that no other mesh uses: tests share a server.
+    pub fn topic(&self) -> String {
+        format!("greet-{}", self.prefix)
+    }
+
+    /// A subject below it.
+    pub fn subject(&self, last: &str) -> String {
+        format!("{}.{last}", self.topic())
+    }
+
+    /// These actions on everything below it.
+    pub fn may(&self, actions: &str) -> String {
+        format!("{actions}:{}", self.subject(">"))
+    }
+
     /// The operator's changes, which are published.
     pub async fn change<T: Send + 'static>(
         &self,
