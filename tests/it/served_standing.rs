@@ -74,7 +74,7 @@ async fn a_score_outlives_the_crashes_of_its_keeper_and_of_its_agent(wire: Wire)
     let fault = beyond(&mesh.mesh, &alice, &secret);
     bob.report_evidence(vec![fault.clone()]).await.unwrap();
     eventually("it is known", || score(&bob, "alice") == Some(400)).await;
-    let traffic = Traffic::of(&alice, &own);
+    let traffic = Traffic::of(&alice, &own, &bob).await;
     for _ in 0..RESTARTS {
         mesh.kill().await;
         mesh.start_again().await;

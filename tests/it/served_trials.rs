@@ -111,7 +111,7 @@ async fn a_verifier_that_is_killed_again_and_again_costs_no_message(wire: Wire) 
     let notices = [Notices::of(&alice), Notices::of(&bob)];
     let watches = [watch(&alice), watch(&bob)];
     let _heard = consume(bob.subscribe(all(&mesh.mesh)).await.unwrap());
-    let traffic = Traffic::of(&alice, &to_bob(&mesh.mesh));
+    let traffic = Traffic::of(&alice, &to_bob(&mesh.mesh), &bob).await;
     let mut chance = 4u64;
     for round in 0..RESTARTS {
         let agent = format!("agent{round}");
@@ -172,7 +172,7 @@ async fn a_standby_takes_over_under_traffic(wire: Wire) {
     let (alice, bob) = pair(&mesh.mesh).await;
     let notices = Notices::of(&bob);
     let _heard = consume(bob.subscribe(all(&mesh.mesh)).await.unwrap());
-    let traffic = Traffic::of(&alice, &to_bob(&mesh.mesh));
+    let traffic = Traffic::of(&alice, &to_bob(&mesh.mesh), &bob).await;
     mesh.revoke("mallory".into()).await;
     mesh.kill().await;
     let clock = Arc::new(SystemClock::new());
@@ -242,7 +242,7 @@ async fn a_rotation_under_load_refuses_nobody_and_then_the_old_key(wire: Wire) {
     mesh.service = Some(service.await);
     let (old, bob) = pair(&mesh).await;
     let _heard = consume(bob.subscribe(all(&mesh)).await.unwrap());
-    let by_old = Traffic::of(&old, &to_bob(&mesh));
+    let by_old = Traffic::of(&old, &to_bob(&mesh), &bob).await;
 
     let new = key();
     let given = old.rotate(&new).await.unwrap();
@@ -260,7 +260,7 @@ async fn a_rotation_under_load_refuses_nobody_and_then_the_old_key(wire: Wire) {
     // Who takes over waits until the others can know.
     let both = || bob.trust().certificates_of(&id("alice")).len() == 2;
     eventually("bob knows the new key", both).await;
-    let by_new = Traffic::of(&new, &to_bob(&mesh));
+    let by_new = Traffic::of(&new, &to_bob(&mesh), &bob).await;
     let half = |count: u64| {
         let before = bob.counters().allowed;
         let bob = &bob;

@@ -10,6 +10,11 @@ use tokio::task::JoinHandle;
 use trustmesh::Client;
 use trustmesh::audit::AuditEvent;
 
+use super::eventually;
+
+/// How long to wait for a message before it is taken to be lost.
+const LISTENING_WITHIN: Duration = Duration::from_secs(2);
+
 /// A client that publishes until it is told to end.
 pub struct Traffic {
     end: Arc<AtomicBool>,
@@ -17,14 +22,25 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Some five hundred messages a second. Its own client refuses none.
-    pub fn of(from: &Client, subject: &str) -> Self {
+    /// Some five hundred messages a second, from when `to` hears them. Its own client refuses none.
+    pub async fn of(from: &Client, subject: &str, to: &Client) -> Self {
         let (from, subject) = (from.clone(), subject.to_owned());
+        let before = to.counters().received;
+        let heard = || to.counters().received > before;
+        // A server may know of the subscription later than of a message.
+        loop {
+            let published = from.publish(subject.clone(), "hello".into()).await;
+            published.expect("an honest message is let out");
+            let soon = eventually("the listener is there", heard);
+            if tokio::time::timeout(LISTENING_WITHIN, soon).await.is_ok() {
+                break;
+            }
+        }
         let end = Arc::new(AtomicBool::new(false));
         let told = end.clone();
         let task = tokio::spawn(async move {
             let mut pace = tokio::time::interval(Duration::from_millis(2));
-            let mut sent = 0;
+            let mut sent = 1;
             while !told.load(Ordering::SeqCst) {
                 pace.tick().await;
                 let published = from.publish(subject.clone(), "hello".into()).await;
@@ -37,7 +53,7 @@ impl Traffic {
         Self { end, task }
     }
 
-    /// Ends, and says how many messages there were.
+    /// Ends, and says how many messages there were that can have been heard.
     pub async fn end(self) -> u64 {
         self.end.store(true, Ordering::SeqCst);
         self.task.await.expect("every message was let out")
