@@ -7,6 +7,7 @@
 //! tests/cmd/mistakes/       ten typical mistakes and what is said about them     run by conversation.rs
 //! tests/cmd/roots.rs        how inspect shows trust roots after the first
 //! tests/cmd/scores.rs       how a score came about, after a real fault
+//! tests/cmd/succession.rs   a mesh that went on to another trust root, command by command
 //! tests/cmd/outages.rs      what an operator is told while nothing can be published
 //! tests/cmd/permissions.rs  what `nats config` writes, given to a real nats-server
 //! tests/cmd/threats.rs      the threat catalogue's groups CL and OB
@@ -34,6 +35,8 @@ mod place;
 mod roots;
 #[path = "cmd/scores.rs"]
 mod scores;
+#[path = "cmd/succession.rs"]
+mod succession;
 #[path = "cmd/threats.rs"]
 mod threats;
 #[path = "cmd/transcripts.rs"]

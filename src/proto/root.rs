@@ -244,11 +244,12 @@ impl RootDraft {
 /// A checked trust root (protocol §9.2).
 ///
 /// Holding one tells you that the file was signed by the threshold of its own root keys and that
-/// every key in it is acceptable and of prime order. Whether it is *your* root is told by its
-/// [`id`](Self::id), which is compared with a pinned one or comes from a place you trust.
+/// every key in it is acceptable and of prime order. Whether it is *your* root is told by the id of
+/// the [`first`](Self::first), which is compared with a pinned one or comes from a place you trust.
 #[derive(Clone, Debug)]
 pub struct TrustRoot {
     id: ObjectId,
+    first: ObjectId,
     mesh: MeshId,
     version: u32,
     name: String,
@@ -315,6 +316,7 @@ impl TrustRoot {
         let own = root.roles.get(&Role::Root).cloned().unwrap_or_default();
         let before = self.roles.get(&Role::Root).cloned().unwrap_or_default();
         file.check_succession(&own, &before)?;
+        root.first = self.first;
         root.mesh = self.mesh;
         Ok(root)
     }
@@ -351,6 +353,7 @@ impl Draft {
         mesh.copy_from_slice(&id.0[..16]);
         let root = TrustRoot {
             id,
+            first: id,
             mesh: MeshId(mesh),
             version,
             name,
@@ -367,9 +370,15 @@ impl Draft {
 }
 
 impl TrustRoot {
-    /// The object id: what is pinned, and what no other root has.
+    /// The object id, which no other root has.
     pub fn id(&self) -> ObjectId {
         self.id
+    }
+
+    /// The object id of the first root of its mesh, from which every root of the mesh was led to:
+    /// what is pinned. Of the first root it is its own.
+    pub fn first(&self) -> ObjectId {
+        self.first
     }
 
     /// The mesh this root is of: the first 16 bytes of the id of its first root.

@@ -376,6 +376,11 @@ fn another_root_is_followed_when_the_root_before_signed_it() {
     assert_eq!(follower.root().version(), 2);
     let state = hear(&mut follower, &mesh).unwrap();
     assert_eq!(state.mesh(), mesh.mesh());
+    // What is pinned stays the first root.
+    let first = TrustRoot::parse(&roots[0]).unwrap();
+    assert_eq!((first.first(), first.version()), (first.id(), 1));
+    assert_eq!(state.root().first(), first.id());
+    assert_ne!(state.root().id(), first.id());
     // The certificates were signed by the registrar that is gone: they name nobody any more.
     assert_eq!(state.certificates().count(), 0);
 

@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use clap::Args;
 use trustmesh::client::home::DEV_VARIABLE;
+use trustmesh::client::home::HomeError;
+use trustmesh::client::home::trust_in;
 use trustmesh::proto::rejection::Rejection;
 use trustmesh::proto::rejection::UntrustedRoot;
 use trustmesh::proto::signing::ObjectId;
 use trustmesh::proto::trust::Admission;
-use trustmesh::proto::trust::TrustFiles;
 use trustmesh::proto::trust::TrustState;
 
 use crate::cli::Global;
 use crate::failure::Failure;
-use crate::object;
 use crate::output::Output;
 use crate::setting::Setting;
 
@@ -25,7 +25,8 @@ pub struct Trust {
     /// Judge by this mesh directory, or trust folder, instead of the mesh in use.
     #[arg(long, value_name = "DIR")]
     trust: Option<PathBuf>,
-    /// Accept no other trust root than the one with this object id (64 hexadecimal digits).
+    /// Accept no other mesh than that whose first trust root has this object id (64 hexadecimal
+    /// digits).
     #[arg(long, value_name = "ID", value_parser = object_id)]
     pin: Option<ObjectId>,
 }
@@ -39,13 +40,19 @@ impl Trust {
             Some(directory) => Arc::new(read(directory, admission(global))?),
         };
         match self.pin {
-            Some(pin) if pin != trust.root().id() => {
+            // Whoever pinned the first root is led to the others.
+            Some(pin) if pin != trust.root().first() => {
                 let place = trustmesh::proto::rejection::Place::TrustFile;
                 let reason = UntrustedRoot::Pin;
-                Err(Failure::refused(Rejection::UntrustedRoot { place, reason })
+                let failure = Failure::refused(Rejection::UntrustedRoot { place, reason })
                     .fact("pinned", pin.to_string())
-                    .fact("found", trust.root().id().to_string())
-                    .into())
+                    .fact("found", trust.root().first().to_string());
+                Err(if pin == trust.root().id() {
+                    failure.next("a mesh is pinned by the first root, which leads to the others")
+                } else {
+                    failure
+                }
+                .into())
             }
             _ => Ok(trust),
         }
@@ -97,44 +104,31 @@ fn admission(global: &Global) -> Admission {
     }
 }
 
-/// Reads the files of a mesh directory or trust folder. `root.id` beside them pins the root.
+/// Reads the files of a mesh directory or trust folder. `root.id` beside them pins the first root.
 fn read(directory: &Path, admission: Admission) -> anyhow::Result<TrustState> {
     let below = directory.join("trust");
     let folder = if below.is_dir() { &below } else { directory };
-    let file = |name: &str| object::read(&folder.join(name)).map_err(absent(directory));
-    let scores = folder.join("scores.tm").exists();
-    let files = TrustFiles {
-        root: file("root.tm")?.into(),
-        registry: file("registry.tm")?.into(),
-        policy: file("policy.tm")?.into(),
-        revocations: file("revocations.tm")?.into(),
-        scores: scores
-            .then(|| file("scores.tm"))
-            .transpose()?
-            .map(Into::into),
-    };
-    let pin = match std::fs::read_to_string(folder.join("root.id")) {
-        Ok(text) => Some(object_id(&text).map_err(Failure::config)?),
-        Err(_) => None,
-    };
-    TrustState::assemble(&files, admission, pin).map_err(|rejection| {
-        let failure = Failure::refused(rejection).fact("state", folder.display().to_string());
-        match rejection {
-            Rejection::UntrustedRoot {
-                reason: UntrustedRoot::DevMesh,
-                ..
-            } => failure.next("add --dev, if a development mesh is acceptable as evidence"),
-            _ => failure,
-        }
-        .into()
-    })
-}
-
-fn absent(directory: &Path) -> impl Fn(anyhow::Error) -> anyhow::Error {
-    move |error| {
-        let text = format!("{} is no trust state: {error}", directory.display());
-        Failure::config(text)
-            .next("give --trust a mesh directory, or a folder with root.tm and the other files")
+    trust_in(folder, admission).map_err(|error| match &error {
+        HomeError::Refused { path, why, .. } => {
+            let failure = Failure::refused(*why).fact("file", path.display().to_string());
+            match why {
+                Rejection::UntrustedRoot {
+                    reason: UntrustedRoot::DevMesh,
+                    ..
+                } => failure.next("add --dev, if a development mesh is acceptable as evidence"),
+                _ => failure,
+            }
             .into()
-    }
+        }
+        HomeError::Absent { .. } | HomeError::File(_) => {
+            let text = format!("{} is no trust state: {error}", directory.display());
+            let next = if folder.join("served").is_dir() {
+                "an agent's own directory is named by --home DIR"
+            } else {
+                "give --trust a mesh directory, or a folder with root.tm and the other files"
+            };
+            Failure::config(text).next(next).into()
+        }
+        _ => error.into(),
+    })
 }

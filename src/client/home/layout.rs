@@ -22,6 +22,8 @@ pub(crate) const GRANT_FILE: &str = "grant.chain";
 pub(crate) const LOGIN_FILE: &str = "nats.login";
 pub(crate) const NEXT_KEY_FILE: &str = "next-key.pem";
 pub(crate) const NEXT_GRANT_FILE: &str = "next-grant.chain";
+/// The pin beside the trust files.
+pub(super) const PIN_NAME: &str = "root.id";
 pub(crate) const FLOOR_FILE: &str = "state/replay-floor";
 
 pub(crate) fn trust_directory(home: &Path) -> PathBuf {
@@ -29,7 +31,12 @@ pub(crate) fn trust_directory(home: &Path) -> PathBuf {
 }
 
 pub(crate) fn trust_file(home: &Path, kind: FileKind) -> PathBuf {
-    trust_directory(home).join(match kind {
+    trust_directory(home).join(file_name(kind))
+}
+
+/// The name of a trust file in its folder.
+pub(super) fn file_name(kind: FileKind) -> &'static str {
+    match kind {
         FileKind::Root => "root.tm",
         FileKind::Registry => "registry.tm",
         FileKind::Policy => "policy.tm",
@@ -38,12 +45,17 @@ pub(crate) fn trust_file(home: &Path, kind: FileKind) -> PathBuf {
         FileKind::Timestamp => "timestamp.tm",
         FileKind::Snapshot => "snapshot.tm",
         FileKind::Books => "books.tm",
-    })
+    }
 }
 
 /// A trust root after the first.
 pub(crate) fn later_root_file(home: &Path, version: u32) -> PathBuf {
-    trust_directory(home).join(format!("root.{version}.tm"))
+    trust_directory(home).join(later_root_name(version))
+}
+
+/// The name of a trust root after the first in its folder.
+pub(super) fn later_root_name(version: u32) -> String {
+    format!("root.{version}.tm")
 }
 
 /// The newest trust state of a served mesh.
@@ -52,7 +64,7 @@ pub(crate) fn served_directory(home: &Path) -> PathBuf {
 }
 
 pub(crate) fn pin_file(home: &Path) -> PathBuf {
-    trust_directory(home).join("root.id")
+    trust_directory(home).join(PIN_NAME)
 }
 
 /// An id has no dot and its token no separator, so this stays inside the home.
@@ -77,10 +89,11 @@ pub(crate) fn refused(home: &Path, kind: FileKind, why: Rejection) -> HomeError 
     HomeError::refused(trust_file(home, kind), why)
 }
 
-/// The trust files, unchecked. Only the scores may be missing.
-pub(crate) fn read_trust_files(home: &Path) -> Result<TrustFiles, HomeError> {
-    let read = |kind| read_part(&trust_file(home, kind), TRUST_FILE_MAX);
-    let scores = files::read_if_there(&trust_file(home, FileKind::Scores), TRUST_FILE_MAX)?;
+/// The trust files in a folder, unchecked. Only the scores may be missing.
+pub(super) fn read_trust_files(folder: &Path) -> Result<TrustFiles, HomeError> {
+    let path = |kind| folder.join(file_name(kind));
+    let read = |kind| read_part(&path(kind), TRUST_FILE_MAX);
+    let scores = files::read_if_there(&path(FileKind::Scores), TRUST_FILE_MAX)?;
     Ok(TrustFiles {
         root: read(FileKind::Root)?,
         registry: read(FileKind::Registry)?,

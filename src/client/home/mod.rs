@@ -24,6 +24,7 @@
 mod error;
 pub(crate) mod layout;
 mod login;
+mod saved;
 mod settings;
 mod store;
 
@@ -83,8 +84,11 @@ use crate::proto::trust::TrustState;
 use crate::proto::verify;
 use crate::proto::verify::Scene;
 
+pub(crate) use self::saved::Saved;
+
 pub use self::error::HomeError;
 pub use self::login::Login;
+pub use self::saved::trust_in;
 pub use self::settings::AGENT_VARIABLE;
 pub use self::settings::DEV_VARIABLE;
 pub use self::settings::HOME_VARIABLE;
@@ -395,7 +399,7 @@ impl Home {
     }
 
     fn read_trust(&self) -> Result<Arc<TrustState>, HomeError> {
-        let files = read_trust_files(&self.path)?;
+        let files = read_trust_files(&trust_directory(&self.path))?;
         let state = TrustState::assemble_naming(&files, self.admission, self.pin)
             .map_err(|(kind, why)| layout::refused(&self.path, kind, why))?;
         if state.root().is_dev() {

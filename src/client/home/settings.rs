@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use super::HomeError;
-use super::layout::pin_file;
+use super::layout::PIN_NAME;
+use super::layout::trust_directory;
 use crate::files;
 use crate::proto::signing::ObjectId;
 use crate::proto::trust::Admission;
@@ -43,17 +44,26 @@ pub(super) fn admission(env: Env<'_>) -> Result<Admission, HomeError> {
 }
 
 pub(super) fn pin(home: &Path, env: Env<'_>) -> Result<Option<ObjectId>, HomeError> {
-    let path = pin_file(home);
+    let folder = trust_directory(home);
     let from_env = set(env, ROOT_VARIABLE)
         .map(|value| parse_pin(value.as_encoded_bytes(), ROOT_VARIABLE.to_owned()))
         .transpose()?;
-    let from_file = files::read_if_there(&path, PIN_FILE_MAX)?
-        .map(|bytes| parse_pin(&bytes, path.display().to_string()))
-        .transpose()?;
+    let from_file = pin_in(&folder)?;
     match (from_env, from_file) {
-        (Some(one), Some(other)) if one != other => Err(HomeError::TwoPins { path }),
+        (Some(one), Some(other)) if one != other => {
+            let path = folder.join(PIN_NAME);
+            Err(HomeError::TwoPins { path })
+        }
         (one, other) => Ok(one.or(other)),
     }
+}
+
+/// The pin beside the trust files of a folder.
+pub(super) fn pin_in(folder: &Path) -> Result<Option<ObjectId>, HomeError> {
+    let path = folder.join(PIN_NAME);
+    files::read_if_there(&path, PIN_FILE_MAX)?
+        .map(|bytes| parse_pin(&bytes, path.display().to_string()))
+        .transpose()
 }
 
 fn parse_pin(text: &[u8], whence: String) -> Result<ObjectId, HomeError> {

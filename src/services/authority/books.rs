@@ -19,6 +19,7 @@ use crate::client::clock::Clock;
 use crate::client::clock::SystemClock;
 use crate::client::floor::ReplayFloor;
 use crate::client::home::HomeError;
+use crate::client::home::Saved;
 use crate::client::home::layout;
 use crate::client::identity::Identity;
 use crate::client::identity::Provenance;
@@ -31,7 +32,6 @@ use crate::proto::certificate::UnverifiedCertificate;
 use crate::proto::chain::Chain;
 use crate::proto::identity::AgentId;
 use crate::proto::identity::SigningKey;
-use crate::proto::limits::TRUST_FILE_MAX;
 use crate::proto::rejection::Rejection;
 use crate::proto::root::FileKind;
 use crate::proto::root::Role;
@@ -40,7 +40,6 @@ use crate::proto::score::Parameters;
 use crate::proto::trust::Admission;
 use crate::proto::trust::TrustFiles;
 use crate::proto::trust::TrustState;
-use crate::proto::trust::admit_root;
 use crate::proto::trust::registry_entries;
 
 /// Largest books: 512 MiB. Scores take up to two kilobytes of them for each agent.
@@ -139,12 +138,15 @@ impl Authority {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, AuthorityError> {
         let home = home.as_ref();
-        let (files, state) = read_state(home)?;
+        let (saved, state) = read_state(home)?;
+        let Saved {
+            files, later_roots, ..
+        } = saved;
         let root = state.root();
         let mut ledger = read_ledger(home, *state.policy().scores())?;
         let first = TrustRoot::parse(&files.root)?;
         let served = match root.is_served() {
-            true => Some(Served::resume(&files.root, read_later_roots(home)?)?),
+            true => Some(Served::resume(&files.root, later_roots)?),
             false => None,
         };
         Ok(Self {
@@ -261,32 +263,11 @@ impl Authority {
     }
 }
 
-fn read_state(home: &Path) -> Result<(TrustFiles, TrustState), AuthorityError> {
-    let files = layout::read_trust_files(home)?;
-    let refused = |(kind, why)| layout::refused(home, kind, why);
+fn read_state(home: &Path) -> Result<(Saved, TrustState), AuthorityError> {
+    let saved = Saved::read(&layout::trust_directory(home))?;
     // Whoever holds the role keys may have a development mesh.
-    let root = admit_root(&files.root, Admission::DangerDevelopment, None);
-    let mut root = root.map_err(|why| refused((FileKind::Root, why)))?;
-    for later in read_later_roots(home)? {
-        root = root
-            .succeed(&later)
-            .map_err(|why| refused((FileKind::Root, why)))?;
-    }
-    let state = TrustState::assemble_under(root, &files).map_err(refused)?;
-    Ok((files, state))
-}
-
-/// The trust roots after the first, in order.
-fn read_later_roots(home: &Path) -> Result<Vec<Bytes>, AuthorityError> {
-    let mut roots = Vec::new();
-    for version in 2u32.. {
-        let path = layout::later_root_file(home, version);
-        match files::read_if_there(&path, TRUST_FILE_MAX)? {
-            Some(root) => roots.push(root.into()),
-            None => break,
-        }
-    }
-    Ok(roots)
+    let state = saved.assemble(Admission::DangerDevelopment, None)?;
+    Ok((saved, state))
 }
 
 fn load_keys(home: &Path, root: &TrustRoot) -> Result<BTreeMap<Role, SigningKey>, AuthorityError> {

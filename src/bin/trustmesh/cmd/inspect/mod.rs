@@ -20,6 +20,7 @@ use trustmesh::proto::names::MAGIC_BULLETIN;
 use trustmesh::proto::names::MAGIC_ENVELOPE;
 use trustmesh::proto::names::MAGIC_HANDSHAKE;
 use trustmesh::proto::names::MAGIC_TRUST;
+use trustmesh::proto::rejection::Class;
 use trustmesh::proto::rejection::Malformed;
 use trustmesh::proto::rejection::Place;
 use trustmesh::proto::rejection::Rejection;
@@ -88,9 +89,21 @@ pub fn run(args: &Inspect, global: &Global, output: &Output) -> Outcome {
     match sheet.fault() {
         None => Ok(OK),
         Some(why) => {
-            output.note(format_args!("next: {}", advice::next(&why)));
+            output.note(format_args!("next: {}", next(&why)));
             Ok(class_code(why.class()))
         }
+    }
+}
+
+/// The step to try first. To inspect the object, as is advised elsewhere, was just done.
+fn next(why: &Rejection) -> String {
+    match (why.class(), advice::next(why)) {
+        // What cannot be read for its signature is a trust root, which its own keys must sign.
+        (Class::BadSignature, _) => {
+            "copy it again from where it was made: this is not what was signed".to_owned()
+        }
+        (_, next) if next.contains("trustmesh inspect") => format!("trustmesh why {}", why.code()),
+        (_, next) => next.to_owned(),
     }
 }
 

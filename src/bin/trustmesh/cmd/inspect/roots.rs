@@ -51,8 +51,7 @@ fn first_root(root: &TrustRoot, lens: &Lens) -> Sheet {
         .checked("encoding, keys, its own signatures");
     match &lens.trust {
         Some(trust) if trust.root().id() == root.id() => sheet.checked("it is the root in use"),
-        // A mesh is named by its first root.
-        Some(trust) if trust.mesh() == root.mesh() => {
+        Some(trust) if trust.root().first() == root.id() => {
             sheet.checked("it is the first root of the mesh in use")
         }
         Some(_) => sheet.not_checked(ANOTHER),

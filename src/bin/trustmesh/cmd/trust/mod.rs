@@ -99,6 +99,8 @@ struct Known {
     served: bool,
     root_version: u32,
     root: String,
+    /// The id of the first root: what is pinned.
+    pin: String,
     registry: u64,
     revocations: u64,
     policy: u64,
@@ -206,6 +208,7 @@ impl Known {
             served: root.is_served(),
             root_version: root.version(),
             root: root.id().to_string(),
+            pin: root.first().to_string(),
             registry: epochs.registry,
             revocations: epochs.revocations,
             policy: epochs.policy,
@@ -229,6 +232,9 @@ impl Known {
             "trust root",
             format!("version {}, {}", self.root_version, self.root),
         )?;
+        if self.pin != self.root {
+            line("pinned by its first", self.pin.clone())?;
+        }
         line(
             "epochs",
             format!(
