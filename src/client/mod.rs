@@ -32,6 +32,7 @@ mod peers;
 pub mod plane;
 pub(crate) mod random;
 mod refusals;
+mod reload;
 mod remint;
 mod reporter;
 mod request;

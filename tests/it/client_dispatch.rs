@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use trustmesh::Client;
+use trustmesh::ConnectOptions;
 use trustmesh::Message;
 use trustmesh::audit::AuditEvent;
 use trustmesh::audit::Word;
 use trustmesh::bus::Outgoing;
 use trustmesh::bus::RequestErrorKind;
+use trustmesh::bus::memory::MemoryBus;
+use trustmesh::client::home::Home;
 use trustmesh::proto::limits::HOPS_MAX;
 use trustmesh::proto::policy::Policy;
 use trustmesh::proto::rejection::Class;
@@ -386,6 +389,46 @@ async fn a_trust_state_that_cannot_be_used_leaves_the_last_good_one() {
     assert_eq!(taken.count(), 1);
     let decided = decisions(&bob, &mut audit).await;
     assert_eq!(decided[0].policy, good.policy);
+}
+
+/// PO-2: files that are read again and cannot be used leave the last good state, and the audit says
+/// so; files that can are in force.
+#[tokio::test]
+async fn a_broken_policy_that_is_read_again_is_in_the_audit() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut mesh = Authority::dev("test").unwrap();
+    let bob = mesh.agent("bob", ["sub:work.>"]).unwrap();
+    mesh.save(folder.path()).unwrap();
+    mesh.save_agent(folder.path(), &bob).unwrap();
+    let home = Home::open(folder.path()).unwrap().danger_allow_dev();
+    let options = ConnectOptions::new(home.identity("bob").unwrap());
+    let bob = options
+        .connect_bus(MemoryBus::new().connect())
+        .await
+        .unwrap();
+    let mut audit = bob.audit();
+    let policy = || bob.trust().epochs().policy;
+    let good = policy();
+    let path = folder.path().join("trust/policy.tm");
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+    let error = bob.reload_trust().unwrap_err();
+    assert!(error.to_string().contains("policy.tm"), "{error}");
+    assert_eq!(policy(), good);
+    std::fs::write(&path, &whole).unwrap();
+    mesh.set_policy(Policy::default()).unwrap();
+    mesh.save(folder.path()).unwrap();
+    bob.reload_trust().unwrap();
+    assert!(policy() > good);
+    // Nothing is new, and nothing said.
+    bob.reload_trust().unwrap();
+    let events = recorded(&bob, &mut audit).await;
+    let topic = |event: &AuditEvent| match event {
+        AuditEvent::Notice { topic, .. } => Some(topic.clone()),
+        _ => None,
+    };
+    let topics: Vec<String> = events.iter().filter_map(topic).collect();
+    assert_eq!(topics, ["dev-mesh", "trust-refused", "trust-current"]);
 }
 
 /// PO-5: what the first hop allowed the second denies, and one trace tells of both.
