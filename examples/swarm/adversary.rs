@@ -26,6 +26,7 @@ use crate::cast::ACCOMPLICE;
 use crate::cast::CONTRACTOR;
 use crate::cast::Cast;
 use crate::ledger::Ledger;
+use crate::midrun;
 use crate::raw::Delegation;
 use crate::raw::Frame;
 use crate::raw::extend_chain;
@@ -69,13 +70,17 @@ struct Link {
 }
 
 impl Adversary {
-    /// Enrols the two identities and begins to listen to what the store is asked.
-    pub async fn arrive(cast: &mut Cast) -> Result<Self, Fault> {
+    /// Enrols the two identities and begins to listen to what the store is asked. Where agents have
+    /// scores, the contractor behaves at first.
+    pub async fn arrive(cast: &mut Cast, ledger: &Ledger) -> Result<Self, Fault> {
         let (contractor, grant) = enrol(cast, CONTRACTOR, &[GRANTED]).await?;
         let grant = grant.ok_or("the contractor was granted nothing")?;
         // Who joins a served mesh to do something has a grant; elsewhere a key is enough.
         let own: &[&str] = if cast.plane().is_some() { &[OWN] } else { &[] };
         let (accomplice, _) = enrol(cast, ACCOMPLICE, own).await?;
+        if cast.plane().is_some() {
+            midrun::introduce(cast, ledger, CONTRACTOR).await?;
+        }
         let bus = cast.raw_bus().await?;
         let overheard = bus.subscribe("store.read.*".into(), None).await?;
         let mut lair = bus.subscribe(LAIR.into(), None).await?;

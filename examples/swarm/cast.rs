@@ -126,9 +126,7 @@ impl Cast {
     /// Starts a verifier service, by which the auditor joins: before all others, to see them come.
     pub async fn found() -> Result<Self, Fault> {
         let venue = Venue::of_this_run();
-        let mut agents = GRANTS.map(|(id, _)| id).to_vec();
-        agents.extend([CONTRACTOR, ACCOMPLICE]);
-        let plane = Plane::start(&venue, &agents).await?;
+        let plane = Plane::start(&venue).await?;
         say("verifier", "serves the mesh");
         let mut cast = Self::new(Mesh::Served(plane), venue);
         cast.join(|id| id == AUDITOR).await?;

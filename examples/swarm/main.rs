@@ -118,7 +118,7 @@ async fn run() -> Result<(), Fault> {
 
     stage::scene("The work, and five attacks on it");
     planner.try_a_path_trick().await?;
-    let spy = adversary::Adversary::arrive(&mut cast).await?;
+    let spy = adversary::Adversary::arrive(&mut cast, &ledger).await?;
     let (first, rest) = library.names.split_first().ok_or("no documents")?;
     let mut findings = vec![planner.research(first).await?];
     stage::chain(&ledger, "tools/reader", "store").await?;

@@ -117,10 +117,11 @@ impl Play<'_> {
         Ok(Done { findings, turns })
     }
 
-    /// One of the five messages proves something against the contractor, which has behaved until
-    /// then: it signed a delegation of more than it had.
+    /// One of the five messages proves something against the contractor, which had behaved until
+    /// then: it signed a delegation of more than it had. The store, which refused it, has reported
+    /// it; that the verifier found what anybody finds is computed here once more.
     async fn score(&mut self, evidence: &Bytes, turns: &mut Turns) -> Result<(), Fault> {
-        let contractor = self.introduce(CONTRACTOR).await?;
+        let contractor = self.cast.connect(CONTRACTOR).await?.credential();
         let now = SystemClock::new().now()?;
         let mut scores = Scores::new(Parameters::default());
         let mut docket = Docket::new(ClockSkew::default(), None);
@@ -132,12 +133,12 @@ impl Play<'_> {
             return Err(format!("the evidence is against {}", fault.culprit).into());
         }
         let (what, before, after) = (fault.misbehaviour, change.before, change.after);
+        self.ledger
+            .noticed("finding", &format!("{id}: {what} by "))
+            .await?;
         let told =
             format!("{what} by {id}, as its own signature proves: score {before} to {after}");
-        say("operator", &told);
-        self.plane
-            .change(move |mesh| mesh.set_score(CONTRACTOR, after))
-            .await??;
+        say("verifier", &told);
         self.cast
             .all_know("the score", |trust| trust.score(&id) == Some(after))
             .await?;
@@ -147,7 +148,7 @@ impl Play<'_> {
     }
 
     async fn revoke(&mut self, turns: &mut Turns) -> Result<(), Fault> {
-        let accomplice = self.introduce(ACCOMPLICE).await?;
+        let accomplice = introduce(self.cast, self.ledger, ACCOMPLICE).await?;
         self.cast.leave(ACCOMPLICE, self.ledger).await?;
         self.plane
             .change(|mesh| mesh.revoke_agent(ACCOMPLICE))
@@ -212,20 +213,6 @@ impl Play<'_> {
         let mid = self.seal(&client.credential(), &subject).await?;
         self.refused(turns, "store", "planner", Class::PolicyDenied, mid)
             .await
-    }
-
-    /// Lets one of the adversary's agents ask for what it may ask for, like anybody.
-    async fn introduce(&self, id: &'static str) -> Result<Credential, Fault> {
-        let client = self.cast.connect(id).await?;
-        client.handshake(&AgentId::parse("store")?).await?;
-        // The store knows no such file; that it says so shows that it listened.
-        let answer = ask(client.compose(PRICE_LIST)).await;
-        if !answer.is_err_and(|error| error.to_string().starts_with("store answers: ")) {
-            return Err(format!("the store should have answered {id}").into());
-        }
-        self.ledger.accepted("store", id).await?;
-        say(id, "asks the store for the price list, and is heard");
-        Ok(client.credential())
     }
 
     /// What the researcher acts under when it works on this document.
@@ -354,6 +341,24 @@ impl Turns {
         success("swarm", &told);
         Ok(())
     }
+}
+
+/// Lets one of the adversary's agents ask for what it may ask for, like anybody.
+pub async fn introduce(
+    cast: &Cast,
+    ledger: &Ledger,
+    id: &'static str,
+) -> Result<Credential, Fault> {
+    let client = cast.connect(id).await?;
+    client.handshake(&AgentId::parse("store")?).await?;
+    // The store knows no such file; that it says so shows that it listened.
+    match ask(client.compose(PRICE_LIST)).await {
+        Err(error) if error.to_string().starts_with("store answers: ") => {}
+        other => return Err(format!("the store should have answered {id}: {other:?}").into()),
+    }
+    ledger.accepted("store", id).await?;
+    say(id, "asks the store for the price list, and is heard");
+    Ok(client.credential())
 }
 
 fn decisions<'a>(

@@ -33,9 +33,6 @@ use crate::venue::Venue;
 /// long for the end of a play.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// What an agent that nothing is known about starts with.
-const START: u16 = 500;
-
 /// The score below which nobody's hand may be in a request to read.
 const LEAST: u16 = 450;
 
@@ -46,14 +43,11 @@ pub struct Plane {
 }
 
 impl Plane {
-    /// Founds a served mesh for development and starts its service. `agents` begin with a score.
-    pub async fn start(venue: &Venue, agents: &[&str]) -> Result<Self, Fault> {
+    /// Founds a served mesh for development and starts its service.
+    pub async fn start(venue: &Venue) -> Result<Self, Fault> {
         let clock = Arc::new(SystemClock::new());
         let mut mesh = Authority::served_with_clock("swarm", true, clock)?;
         mesh.set_policy(guarded_policy()?)?;
-        for agent in agents {
-            mesh.set_score(agent, START)?;
-        }
         let identity = mesh.verifier(Arc::new(SigningKey::generate()?))?;
         let mut settings = VerifierOptions::default();
         settings.rotation_grace = GRACE;

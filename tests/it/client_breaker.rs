@@ -239,6 +239,10 @@ async fn a_quarantined_peer_gets_no_session() {
         wire.put(&mesh, &sealed(&bad, &alice)).await;
     }
     decided(&bob, 20).await;
+    // What was decided until now is not to be told later.
+    for client in [&alice, &bob] {
+        client.flush_audit().await;
+    }
     let (mut hers, mut his) = (alice.audit(), bob.audit());
     let told = async |client: &Client, audit: &mut AuditStream| {
         let events = recorded(client, audit).await.into_iter();

@@ -154,9 +154,9 @@ async fn broker_restarts_lose_no_subscription_and_double_no_handler() {
         assert_eq!(agent.counters().handler_panics, 0);
     }
     // And the service reaches everybody.
-    mesh.change(|mesh| mesh.revoke_agent("mallory"))
-        .await
-        .unwrap();
+    let service = mesh.service.as_ref().unwrap();
+    let changed = service.change(|mesh| mesh.revoke_agent("mallory")).await;
+    changed.unwrap().outcome.unwrap();
     let all = || agents.iter().all(|agent| revoked(agent, "mallory"));
     eventually("all know", all).await;
 }
