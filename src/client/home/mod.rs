@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! <home>/trust/      root.tm  registry.tm  policy.tm  revocations.tm  scores.tm   signed, public
-//!                    root.2.tm …         trust roots after the first, where the authority works
+//!                    root.2.tm …         trust roots after the first, where the authority works;
+//!                                        what came with one may have its version as well
 //!                    served/             what a served mesh's verifier service said last
 //!                    root.id             the trust root to accept, in hexadecimal; optional
 //! <home>/agents/<id>/key.pem             private, mode 0600
