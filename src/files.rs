@@ -100,7 +100,9 @@ pub(crate) fn read_if_there(path: &Path, limit: usize) -> Result<Option<Vec<u8>>
 /// Writes a file in place of what is there, if anything. On return it survives a power failure.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let temporary = Temporary::write(path, bytes)?;
-    std::fs::rename(&temporary.0, path).map_err(FileError::io("replace", path))?;
+    step()
+        .and_then(|()| std::fs::rename(&temporary.0, path))
+        .map_err(FileError::io("replace", path))?;
     temporary.renamed();
     sync_directory(path)
 }
@@ -108,18 +110,39 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 /// Gives a file another name, in place of what has that name. Nothing happens when the file is not
 /// there.
 pub(crate) fn rename_if_there(from: &Path, to: &Path) -> Result<(), FileError> {
-    match std::fs::rename(from, to) {
+    match step().and_then(|()| std::fs::rename(from, to)) {
         Ok(()) => sync_directory(to),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(FileError::io("replace", to)(error)),
     }
 }
 
+/// Removes a file. Nothing happens when it is not there.
+pub(crate) fn remove_if_there(path: &Path) -> Result<(), FileError> {
+    match step().and_then(|()| std::fs::remove_file(path)) {
+        Ok(()) => sync_directory(path),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(FileError::io("remove", path)(error)),
+    }
+}
+
+/// The names in a directory that are text.
+pub(crate) fn names(directory: &Path) -> Result<Vec<String>, FileError> {
+    let cannot = |error| FileError::io("list", directory)(error);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(cannot)? {
+        names.extend(entry.map_err(cannot)?.file_name().into_string());
+    }
+    Ok(names)
+}
+
 /// Writes a new file; [`FileError::Exists`] when there is anything at `path`.
 pub(crate) fn create(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let temporary = Temporary::write(path, bytes)?;
     // Unlike a rename, a hard link refuses to take a name that is in use.
-    std::fs::hard_link(&temporary.0, path).map_err(FileError::io("name", path))?;
+    step()
+        .and_then(|()| std::fs::hard_link(&temporary.0, path))
+        .map_err(FileError::io("name", path))?;
     drop(temporary);
     sync_directory(path)
 }
@@ -199,7 +222,9 @@ impl Temporary {
             .map_err(|error| FileError::io("name a file beside", target)(error.into()))?;
         let suffix = data_encoding::HEXLOWER.encode(&random);
         let path = target.with_file_name(format!(".trustmesh-{suffix}.tmp"));
-        let mut file = create_new(&path).map_err(FileError::io("write beside", target))?;
+        let mut file = step()
+            .and_then(|()| create_new(&path))
+            .map_err(FileError::io("write beside", target))?;
         let temporary = Self(path);
         file.write_all(bytes)
             .and_then(|()| file.sync_all())
@@ -215,7 +240,7 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if !self.0.as_os_str().is_empty() {
+        if !self.0.as_os_str().is_empty() && step().is_ok() {
             // Should this fail, a stray file stays that nothing reads.
             let _ = std::fs::remove_file(&self.0);
         }
@@ -238,6 +263,46 @@ fn sync_directory(path: &Path) -> Result<(), FileError> {
 #[cfg(not(unix))]
 fn sync_directory(_: &Path) -> Result<(), FileError> {
     Ok(())
+}
+
+/// Called before each change to a file system; only a test makes it fail.
+#[cfg(not(test))]
+#[expect(clippy::unnecessary_wraps, reason = "in tests it fails")]
+pub(crate) fn step() -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+pub(crate) use self::crash::step;
+
+/// A process that dies between two changes to its files.
+#[cfg(test)]
+pub(crate) mod crash {
+    use std::cell::Cell;
+    use std::io;
+
+    thread_local! {
+        static LEFT: Cell<Option<usize>> = const { Cell::new(None) };
+    }
+
+    /// Lets this thread make that many changes to files while `run` does, and none after them.
+    pub(crate) fn after<T>(changes: usize, run: impl FnOnce() -> T) -> T {
+        LEFT.set(Some(changes));
+        let done = run();
+        LEFT.set(None);
+        done
+    }
+
+    pub(crate) fn step() -> io::Result<()> {
+        match LEFT.get() {
+            None => Ok(()),
+            Some(0) => Err(io::Error::other("the process is dead")),
+            Some(left) => {
+                LEFT.set(Some(left - 1));
+                Ok(())
+            }
+        }
+    }
 }
 
 #[cfg(test)]

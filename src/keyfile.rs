@@ -17,6 +17,7 @@ use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
+use crate::files::step;
 use crate::proto::identity::SigningKey;
 use crate::proto::keytext::InvalidKeyText;
 
@@ -58,7 +59,8 @@ pub fn create(path: &Path, key: &SigningKey) -> Result<(), KeyFileError> {
 pub fn create_text(path: &Path, secret: &str) -> Result<(), KeyFileError> {
     let temporary = Temporary::write(path, secret)?;
     // Unlike a rename, a hard link refuses to take a name that is in use.
-    std::fs::hard_link(&temporary.path, path).map_err(|error| match error.kind() {
+    let named = step().and_then(|()| std::fs::hard_link(&temporary.path, path));
+    named.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => KeyFileError::Exists {
             path: path.to_owned(),
         },
@@ -104,7 +106,9 @@ pub fn replace(path: &Path, key: &SigningKey) -> Result<(), KeyFileError> {
 /// As [`replace`].
 pub fn replace_text(path: &Path, secret: &str) -> Result<(), KeyFileError> {
     let temporary = Temporary::write(path, secret)?;
-    std::fs::rename(&temporary.path, path).map_err(KeyFileError::io("replace", path))?;
+    step()
+        .and_then(|()| std::fs::rename(&temporary.path, path))
+        .map_err(KeyFileError::io("replace", path))?;
     temporary.renamed();
     sync_directory(path)
 }
@@ -247,7 +251,9 @@ impl Temporary {
             .map_err(|error| KeyFileError::io("name a file beside", target)(error.into()))?;
         let suffix = data_encoding::HEXLOWER.encode(&random);
         let path = target.with_file_name(format!(".trustmesh-key-{suffix}.tmp"));
-        let file = os::create_private(&path).map_err(KeyFileError::io("create", &path))?;
+        let file = step()
+            .and_then(|()| os::create_private(&path))
+            .map_err(KeyFileError::io("create", &path))?;
         Ok((file, Self { path }))
     }
 
@@ -259,7 +265,7 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if !self.path.as_os_str().is_empty() {
+        if !self.path.as_os_str().is_empty() && step().is_ok() {
             // Should this fail, a file stays that is as private as the key it was made for.
             let _ = std::fs::remove_file(&self.path);
         }

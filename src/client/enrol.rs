@@ -84,6 +84,7 @@ pub fn newcomer_inbox(key: &KeyBytes) -> String {
 pub struct Enrolment {
     token: JoinToken,
     root: Bytes,
+    later_roots: Vec<Bytes>,
     agent: Option<AgentId>,
     prefix: String,
     timeout: Duration,
@@ -101,7 +102,8 @@ impl std::fmt::Debug for Enrolment {
     }
 }
 
-/// What joining yields. All of it was checked under the trust root that the token pins.
+/// What joining yields. All of it was checked under the trust root that the token pins, or the one
+/// that it [led to](Enrolment::led_to).
 #[derive(Clone, Debug)]
 pub struct Enrolled {
     /// The agent.
@@ -139,7 +141,7 @@ pub enum EnrolError {
     /// The service refused, and signed it.
     #[error("the verifier refused: {0}")]
     Refused(EnrolRefused),
-    /// Token, trust root and id do not belong together, or time and randomness cannot be had.
+    /// Token, trust roots and id do not belong together, or time and randomness cannot be had.
     #[error("the token cannot be used here: {0}")]
     Token(Rejection),
     /// The trust root is not the one that the token pins.
@@ -160,12 +162,22 @@ impl Enrolment {
         Self {
             token,
             root,
+            later_roots: Vec::new(),
             agent: None,
             prefix: PREFIX.to_owned(),
             timeout: TIMEOUT,
             skew: ClockSkew::default(),
             clock: Arc::new(SystemClock::new()),
         }
+    }
+
+    /// Under the newest of the trust roots that follow the first, in order, as
+    /// [`fetch_later_roots`](super::join::fetch_later_roots) fetches them: its keys are those of the
+    /// registrar and the issuer now. The first one stays what is pinned.
+    #[must_use]
+    pub fn led_to(mut self, later_roots: Vec<Bytes>) -> Self {
+        self.later_roots = later_roots;
+        self
     }
 
     /// Under this id; needed when the token names none.
@@ -211,6 +223,10 @@ impl Enrolment {
         if root.id() != self.token.claims().root {
             return Err(EnrolError::Root);
         }
+        let pin = root.id();
+        let mut later = self.later_roots.iter();
+        let root = later.try_fold(root, |root, later| root.succeed(later));
+        let root = root.map_err(EnrolError::Token)?;
         let attempt = self.attempt(bus, &key, &root);
         let outcome = tokio::time::timeout(self.timeout, attempt).await;
         let admitted = outcome.map_err(|_| EnrolError::TimedOut)??;
@@ -218,7 +234,7 @@ impl Enrolment {
             agent: admitted.claims.agent,
             certificate: admitted.certificate,
             grant: admitted.grant,
-            root: root.id(),
+            root: pin,
             key,
         })
     }

@@ -39,6 +39,7 @@ use crate::proto::audit::AuditEvent;
 use crate::proto::rejection::Class;
 use crate::proto::rejection::Rejection;
 use crate::proto::rejection::StaleState;
+use crate::proto::root::TrustRoot;
 use crate::proto::signing::MeshId;
 use crate::proto::signing::ObjectId;
 use crate::proto::trust::Admission;
@@ -456,6 +457,27 @@ enum Next {
 async fn open_store(bus: &dyn Bus, mesh: MeshId) -> Result<Arc<dyn Store>, FeedError> {
     let config = trust_bucket(mesh).existing();
     Ok(bus.store(&config).await?)
+}
+
+/// The trust roots that the store has after the first, each signed by the one before (protocol
+/// §9.8). What is not is as if it were not there: anybody may have written it.
+pub(crate) async fn fetch_later_roots(
+    bus: &dyn Bus,
+    first: TrustRoot,
+) -> Result<Vec<Bytes>, FeedError> {
+    let store = open_store(bus, first.mesh()).await?;
+    let (mut root, mut later) = (first, Vec::new());
+    while let Some(entry) = store
+        .get(&root_key(root.version().saturating_add(1)))
+        .await?
+    {
+        let Ok(next) = root.succeed(&entry.value) else {
+            break;
+        };
+        root = next;
+        later.push(entry.value);
+    }
+    Ok(later)
 }
 
 /// The first trust root of a mesh as the store has it; whoever calls compares it with a pin.

@@ -49,6 +49,18 @@ pub async fn fetch_root(token: &JoinToken, bus: &dyn Bus) -> Result<Bytes, FeedE
     Err(Rejection::UntrustedRoot { place, reason }.into())
 }
 
+/// Fetches the trust roots that follow the first one of a mesh, in order (protocol §9.8): what
+/// [`Enrolment::led_to`](super::enrol::Enrolment::led_to) takes. Each is signed by the keys of the
+/// one before, whatever the bus says.
+///
+/// # Errors
+///
+/// [`FeedError::Refused`] when `root` is no first trust root, [`FeedError::Absent`] and
+/// [`FeedError::Store`] as in [`fetch_root`].
+pub async fn fetch_later_roots(root: &Bytes, bus: &dyn Bus) -> Result<Vec<Bytes>, FeedError> {
+    feed::fetch_later_roots(bus, TrustRoot::parse(root)?).await
+}
+
 /// The key that an agent joins under, in a mesh directory that need not be there yet: the one of an
 /// earlier try, otherwise `new`, which is then stored, readable by its owner alone. It must have been
 /// made just now: under it nothing was accepted before, so the agent need not refuse what is as

@@ -255,6 +255,16 @@ impl UnverifiedCertificate {
         claims.certify(registrar, &claims.prove_possession(key)?)
     }
 
+    /// The same certificate, signed by another registrar key: body and id stay, and with them the
+    /// proof of possession, for which its agent is not needed again.
+    ///
+    /// # Errors
+    ///
+    /// As [`CertificateClaims::certify`].
+    pub fn certified_by(&self, registrar: (u8, &SigningKey)) -> Result<Bytes, Rejection> {
+        self.claims.certify(registrar, &self.possession)
+    }
+
     /// What it claims, unchecked.
     pub fn claims(&self) -> &CertificateClaims {
         &self.claims

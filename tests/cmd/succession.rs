@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::executor::block_on;
 use serde_json::Value;
+use trustmesh::client::clock::ManualClock;
 use trustmesh::client::home::Home;
 use trustmesh::keyfile;
 use trustmesh::proto::envelope::EnvelopeDraft;
@@ -39,10 +40,6 @@ fn succeed(home: &Path) -> Vec<Bytes> {
     let mut mesh = Authority::open(home).unwrap();
     let keys = REPLACED.map(|role| (role, SigningKey::generate().unwrap()));
     mesh.replace_roles(keys.into()).unwrap();
-    for role in REPLACED {
-        // A key is never written over.
-        fs::remove_file(home.join(format!("authority/{}.pem", role.name()))).unwrap();
-    }
     mesh.save(home).unwrap();
     mesh.roots()
 }
@@ -231,4 +228,131 @@ fn a_mesh_goes_on_under_another_root() {
     let mut serve = Listening::start(place.trustmesh(&["serve"]));
     serve.until("serving the mesh");
     assert_eq!(serve.end().0, Some(0));
+}
+
+/// Leads the mesh on through the service that runs on it.
+fn succeed_through_the_service(place: &Place, replace: &[&str], version: u32) {
+    let replace: Vec<&str> = replace
+        .iter()
+        .flat_map(|role| ["--replace", role])
+        .collect();
+    let root = shown(place, &[&["root", "succeed"], &replace[..]].concat());
+    assert_eq!(root["version"], version, "{root}");
+    assert_eq!(root["reach"], "published", "{root}");
+}
+
+/// The operator prolongs the root and replaces keys while everybody is at work. Agents go on without
+/// being asked, whether they run or begin anew, until the issuer of what they were granted goes.
+#[test]
+fn agents_keep_talking_while_the_operator_leads_the_mesh_on() {
+    let server = block_on(NatsServer::start_jetstream());
+    let place = Place::new().with("NATS_URL", server.url());
+    place.expect(0, &["init", "shop", "--served"]);
+    let mut serve = Listening::start(place.trustmesh(&["serve"]));
+    serve.until("serving the mesh");
+    join(&place, "planner", "pub:orders.>");
+    join(&place, "reader", "sub:orders.*");
+    join(&place, "sleeper", "sub:orders.*");
+    let early = [
+        "join-token",
+        "--allow",
+        "sub:orders.*",
+        "--out",
+        "early.token",
+    ];
+    place.expect(0, &early);
+    let mut reader = listen(&place, "reader");
+
+    succeed_through_the_service(&place, &[], 2);
+    publish(&place, "prolonged");
+    reader.until("prolonged");
+    let replaced = [
+        "root",
+        "registrar",
+        "revoker",
+        "policy",
+        "timestamp",
+        "scores",
+    ];
+    succeed_through_the_service(&place, &replaced, 3);
+    publish(&place, "replaced");
+    reader.until("replaced");
+    let mut sleeper = listen(&place, "sleeper");
+    publish(&place, "to both");
+    reader.until("to both");
+    sleeper.until("to both");
+
+    // Under the new registrar agents renew themselves and others come; its old tokens are void.
+    let planner = ["--agent", "planner", "--home", "planner-home"];
+    place.expect(0, &["renew", "planner", "--home", "planner-home"]);
+    publish(&place, "renewed");
+    reader.until("renewed");
+    let late = [
+        "enroll",
+        "late",
+        "--token-file",
+        "early.token",
+        "--home",
+        "late-home",
+    ];
+    let (_, err) = place.expect(14, &late);
+    assert!(err.contains("trustmesh join-token"), "{err}");
+    join(&place, "late", "sub:orders.*");
+    place.expect(0, &["agent", "add", "local", "--allow", "sub:orders.*"]);
+
+    // What the service saved is what it goes on from, and without it the directory is led on.
+    assert_eq!(serve.end().0, Some(0));
+    let (out, _) = place.expect(0, &["root", "succeed", "--json"]);
+    let root: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (&root["version"], &root["reach"]),
+        (&4.into(), &"directory".into())
+    );
+    let mut serve = Listening::start(place.trustmesh(&["serve"]));
+    serve.until("serving the mesh");
+    publish(&place, "served again");
+    reader.until("served again");
+    let status = shown(&place, &["trust", "status", "--home", "planner-home"]);
+    assert_eq!(status["root_version"], 4, "{status}");
+
+    // Without its issuer a grant is void, and another is made where the role keys are.
+    succeed_through_the_service(&place, &["issuer"], 5);
+    let text = [&["pub", "orders.new", "void"], &planner[..]].concat();
+    place.expect(15, &text);
+    let grant = place.join("planner-home/agents/planner/grant.chain");
+    fs::remove_file(&grant).unwrap();
+    let issue = [
+        "token",
+        "issue",
+        "planner",
+        "--allow",
+        "pub:orders.>",
+        "--out",
+    ];
+    place.expect(0, &[&issue[..], &[grant.to_str().unwrap()]].concat());
+    place.expect(0, &text);
+    for listening in [reader, sleeper] {
+        assert_eq!(listening.end().0, Some(0));
+    }
+    assert_eq!(serve.end().0, Some(0));
+}
+
+/// A root that has ended can be followed: nothing else of the mesh is needed for that.
+#[test]
+fn a_mesh_whose_root_has_ended_is_led_on() {
+    let place = Place::new();
+    let year = 401 * 24 * 3_600 * 1_000;
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    let then = Timestamp::from_millis(now.as_millis() as u64 - year);
+    let clock = Arc::new(ManualClock::at(then));
+    let mut mesh = Authority::served_with_clock("shop", false, clock).unwrap();
+    mesh.save(place.join("shop")).unwrap();
+    let check = ["check", "--offline", "--home", "shop"];
+    let (out, _) = place.expect(19, &check);
+    assert!(
+        out.contains("ended at") && out.contains("trustmesh root succeed"),
+        "{out}"
+    );
+    place.expect(0, &["root", "succeed", "--home", "shop"]);
+    place.expect(0, &check);
 }

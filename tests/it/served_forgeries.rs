@@ -1,11 +1,16 @@
 //! Trust states made by those who may not, pushed to everybody and put into the store.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use trustmesh::Client;
 use trustmesh::audit::AuditEvent;
 use trustmesh::bus::Outgoing;
 use trustmesh::client::AuditStream;
+use trustmesh::client::enrol::EnrolError;
+use trustmesh::client::enrol::Enrolment;
+use trustmesh::client::join::fetch_later_roots;
+use trustmesh::client::join::fetch_root;
 use trustmesh::proto::identity::SigningKey;
 use trustmesh::proto::root::Role;
 use trustmesh::proto::trust::Bulletin;
@@ -18,6 +23,8 @@ use crate::support::mesh::policy;
 use crate::support::nats;
 use crate::support::plane::Wire;
 use crate::support::plane::id;
+use crate::support::plane::key;
+use crate::support::plane::terms;
 use crate::support::saved::enrolled;
 use crate::support::saved::revoked;
 use crate::support::served::Served;
@@ -192,4 +199,42 @@ async fn replaced_keys_are_believed_by_the_root_alone_in_process() {
 #[tokio::test(flavor = "multi_thread")]
 async fn replaced_keys_are_believed_by_the_root_alone_over_nats() {
     replaced_keys_are_believed_by_the_root_alone(jetstream().await).await;
+}
+
+/// Under another registrar and another issuer agents join as before, by what the roots say and not
+/// by what else lies in the store; tokens of the registrar before admit nobody.
+async fn newcomers_are_led_to_the_newest_root(wire: Wire) {
+    let mesh = Served::new(wire).await;
+    let early = mesh.change(|mesh| mesh.join_token(&terms(&["sub:x"])));
+    let early = early.await.unwrap();
+    for _ in 0..2 {
+        let replaced = mesh.change(|mesh| {
+            let new = |role| (role, SigningKey::generate().unwrap());
+            mesh.replace_roles([Role::Registrar, Role::Issuer].map(new).into())
+        });
+        replaced.await.unwrap();
+    }
+    Bucket(&mesh)
+        .overwrite("root.4", b"nobody's"[..].into())
+        .await;
+    let bob = mesh.agent("bob", &["sub:x"]).await;
+    assert_eq!(bob.trust().root().version(), 3);
+    let bus = mesh.wire.raw().await;
+    let root = fetch_root(&early, &*bus).await.unwrap();
+    let enrolment = Enrolment::new(early, root.clone())
+        .led_to(fetch_later_roots(&root, &*bus).await.unwrap())
+        .agent(id("mallory"))
+        .prefix(mesh.prefix.clone());
+    let refused = enrolment.join(&*bus, Arc::new(key())).await.unwrap_err();
+    assert!(matches!(refused, EnrolError::Token(_)), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn newcomers_are_led_to_the_newest_root_in_process() {
+    newcomers_are_led_to_the_newest_root(Wire::memory()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn newcomers_are_led_to_the_newest_root_over_nats() {
+    newcomers_are_led_to_the_newest_root(jetstream().await).await;
 }

@@ -140,6 +140,8 @@ pub enum Command {
     Rotate(cmd::rotate::Rotate),
     Renew(cmd::renew::Renew),
     #[command(subcommand)]
+    Root(cmd::root::Root),
+    #[command(subcommand)]
     Trust(cmd::trust::Trust),
     CanI(cmd::can_i::CanI),
     #[command(subcommand)]

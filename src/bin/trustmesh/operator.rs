@@ -6,6 +6,7 @@
 //! the change is made to the directory, under the lock that a service holds as long as it runs: the
 //! two never write at the same time.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::fs::OpenOptions;
 use std::fs::TryLockError;
@@ -20,7 +21,9 @@ use trustmesh::Identity;
 use trustmesh::proto::chain::Chain;
 use trustmesh::proto::identity::AgentId;
 use trustmesh::proto::identity::KeyBytes;
+use trustmesh::proto::identity::SigningKey;
 use trustmesh::proto::policy::Policy;
+use trustmesh::proto::root::Role;
 use trustmesh::proto::signing::ObjectId;
 use trustmesh::services::authority::Authority;
 use trustmesh::services::authority::JoinTerms;
@@ -84,6 +87,11 @@ pub enum Operation {
     Agent(NewAgent),
     /// Lets an agent whose key is lost join again.
     Recover(NewAgent),
+    /// Leads the mesh on to another trust root.
+    Succeed {
+        /// The roles that get another key, which is made where the books are.
+        replace: Vec<String>,
+    },
 }
 
 /// What is revoked.
@@ -141,9 +149,23 @@ pub struct Yield {
     /// The grant of a new agent, in base 64.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grant: Option<String>,
+    /// A new trust root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<NewRoot>,
     /// How far it got.
     #[serde(flatten)]
     pub reach: Reach,
+}
+
+/// A trust root that follows another.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct NewRoot {
+    /// Its version.
+    pub version: u32,
+    /// Its id.
+    pub id: String,
+    /// When it ends, in milliseconds since 1970.
+    pub until: u64,
 }
 
 /// What a change makes, before it is stored.
@@ -151,6 +173,7 @@ enum Made {
     Nothing,
     Token(String),
     Agent(Box<(Identity, Chain)>),
+    Root(NewRoot),
 }
 
 /// An answer on the socket.
@@ -269,6 +292,10 @@ pub fn rehearse(home: &Path, operation: &Operation) -> anyhow::Result<Yield> {
             grant: Some(data_encoding::BASE64.encode(agent.1.bytes())),
             ..Yield::default()
         },
+        Made::Root(root) => Yield {
+            root: Some(root),
+            ..Yield::default()
+        },
         Made::Nothing | Made::Token(_) => Yield::default(),
     })
 }
@@ -335,6 +362,22 @@ impl Operation {
                 authority.publish()?;
                 Ok(Made::Token(token.to_text().to_string()))
             }
+            Self::Succeed { replace } => {
+                let mut keys = BTreeMap::new();
+                for name in replace {
+                    let role = Role::ALL.into_iter().find(|role| role.name() == name);
+                    let role =
+                        role.ok_or_else(|| Failure::usage(format!("{name:?} is no role")))?;
+                    keys.insert(role, SigningKey::generate()?);
+                }
+                authority.replace_roles(keys)?;
+                let root = authority.current_root()?;
+                Ok(Made::Root(NewRoot {
+                    version: root.version(),
+                    id: root.id().to_string(),
+                    until: root.validity().until().as_millis(),
+                }))
+            }
         }
     }
 }
@@ -360,6 +403,10 @@ impl Made {
             Self::Nothing => Ok(Yield::default()),
             Self::Token(text) => Ok(Yield {
                 token: Some(text),
+                ..Yield::default()
+            }),
+            Self::Root(root) => Ok(Yield {
+                root: Some(root),
                 ..Yield::default()
             }),
             Self::Agent(agent) => {

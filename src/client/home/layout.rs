@@ -1,5 +1,6 @@
 //! Where things lie in a mesh directory.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -58,6 +59,11 @@ pub(super) fn later_root_name(version: u32) -> String {
     format!("root.{version}.tm")
 }
 
+/// The version of the root in a file of this name, when it is one after the first.
+pub(crate) fn later_root_version(name: &str) -> Option<u32> {
+    comes_with(Path::new(file_name(FileKind::Root)), name)
+}
+
 /// The newest trust state of a served mesh.
 pub(crate) fn served_directory(home: &Path) -> PathBuf {
     trust_directory(home).join("served")
@@ -84,6 +90,25 @@ pub(crate) fn ledger_file(home: &Path) -> PathBuf {
     authority_directory(home).join("ledger.bin")
 }
 
+/// The name of a file while it comes with a trust root after the first: that of the file, with the
+/// root's version. It counts where that root is the newest, in place of the file itself. With the
+/// first root nothing comes: it is the file itself.
+pub(crate) fn coming_with(path: &Path, version: u32) -> PathBuf {
+    if version <= 1 {
+        return path.to_owned();
+    }
+    let part = |part: Option<&OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+    let (stem, end) = (part(path.file_stem()), part(path.extension()));
+    path.with_file_name(format!("{stem}.{version}.{end}"))
+}
+
+/// The version in a name of [`coming_with`].
+pub(crate) fn comes_with(path: &Path, name: &str) -> Option<u32> {
+    let version = name.split('.').nth(1)?.parse().ok()?;
+    let same = coming_with(path, version).file_name() == Some(OsStr::new(name));
+    (same && version > 1).then_some(version)
+}
+
 /// What is wrong with a trust file.
 pub(crate) fn refused(home: &Path, kind: FileKind, why: Rejection) -> HomeError {
     HomeError::refused(trust_file(home, kind), why)
@@ -91,11 +116,23 @@ pub(crate) fn refused(home: &Path, kind: FileKind, why: Rejection) -> HomeError 
 
 /// The trust files in a folder, unchecked. Only the scores may be missing.
 pub(super) fn read_trust_files(folder: &Path) -> Result<TrustFiles, HomeError> {
+    read_trust_files_under(folder, 1)
+}
+
+/// The trust files in a folder whose newest root has this version, unchecked.
+pub(super) fn read_trust_files_under(folder: &Path, root: u32) -> Result<TrustFiles, HomeError> {
     let path = |kind| folder.join(file_name(kind));
-    let read = |kind| read_part(&path(kind), TRUST_FILE_MAX);
-    let scores = files::read_if_there(&path(FileKind::Scores), TRUST_FILE_MAX)?;
+    let coming = |kind| files::read_if_there(&coming_with(&path(kind), root), TRUST_FILE_MAX);
+    let read = |kind| match coming(kind)? {
+        Some(bytes) => Ok(Bytes::from(bytes)),
+        None => read_part(&path(kind), TRUST_FILE_MAX),
+    };
+    let scores = match coming(FileKind::Scores)? {
+        Some(bytes) => Some(bytes),
+        None => files::read_if_there(&path(FileKind::Scores), TRUST_FILE_MAX)?,
+    };
     Ok(TrustFiles {
-        root: read(FileKind::Root)?,
+        root: read_part(&path(FileKind::Root), TRUST_FILE_MAX)?,
         registry: read(FileKind::Registry)?,
         policy: read(FileKind::Policy)?,
         revocations: read(FileKind::Revocations)?,

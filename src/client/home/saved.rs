@@ -61,21 +61,33 @@ pub(crate) struct Saved {
 }
 
 impl Saved {
+    /// Reads the folder as it is before or after a save that leads on to another root, also while
+    /// it is saved to or when that was interrupted: the newest root says which files count.
     pub(crate) fn read(folder: &Path) -> Result<Self, HomeError> {
-        let files = layout::read_trust_files(folder)?;
-        let mut later_roots = Vec::new();
-        for version in 2u32.. {
-            let path = folder.join(layout::later_root_name(version));
-            match files::read_if_there(&path, TRUST_FILE_MAX)? {
-                Some(root) => later_roots.push(root.into()),
-                None => break,
+        let mut later_roots = read_later_roots(folder)?;
+        loop {
+            let files = layout::read_trust_files_under(folder, version_of(&later_roots));
+            let again = read_later_roots(folder)?;
+            if again.len() == later_roots.len() {
+                return Ok(Self {
+                    folder: folder.to_owned(),
+                    files: files?,
+                    later_roots,
+                });
             }
+            // Saved meanwhile: what was read may be of either.
+            later_roots = again;
         }
-        Ok(Self {
-            folder: folder.to_owned(),
-            files,
-            later_roots,
-        })
+    }
+
+    /// The version of the newest root that lies in a folder now.
+    pub(crate) fn root_version_in(folder: &Path) -> Result<u32, HomeError> {
+        Ok(version_of(&read_later_roots(folder)?))
+    }
+
+    /// The version of the newest root.
+    pub(crate) fn root_version(&self) -> u32 {
+        version_of(&self.later_roots)
     }
 
     pub(crate) fn assemble(
@@ -93,4 +105,21 @@ impl Saved {
         }
         TrustState::assemble_under(root, &self.files).map_err(by_kind)
     }
+}
+
+/// The roots after the first, in order: up to the first version that is missing.
+fn read_later_roots(folder: &Path) -> Result<Vec<Bytes>, HomeError> {
+    let mut roots = Vec::new();
+    for version in 2u32.. {
+        let path = folder.join(layout::later_root_name(version));
+        match files::read_if_there(&path, TRUST_FILE_MAX)? {
+            Some(root) => roots.push(root.into()),
+            None => break,
+        }
+    }
+    Ok(roots)
+}
+
+fn version_of(later_roots: &[Bytes]) -> u32 {
+    u32::try_from(later_roots.len() + 1).unwrap_or(u32::MAX)
 }

@@ -2,9 +2,23 @@
 //!
 //! The trust root is written last and never again, so a directory with a root has everything. What
 //! exists under another key or root is never touched.
+//!
+//! A root that follows another comes with files of its own, since those that lie there may be signed
+//! by keys that it replaces. In this order:
+//!
+//! ```text
+//! policy.2.pem   every role key, the ledger and every trust file, complete beside those before
+//! root.2.tm      the root: from now on what has its version counts, and nothing else
+//! policy.pem     takes the place of the one before; a key that was replaced is gone
+//! ```
+//!
+//! Whoever opens the directory goes by the newest root, wherever this was interrupted; the next save
+//! removes what no root came for, or completes what one did.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -80,41 +94,61 @@ impl Authority {
     /// saved since this one opened the directory; [`AuthorityError::File`] or
     /// [`AuthorityError::KeyFile`] when files cannot be written.
     /// After a failure some trust files may be new and some old; both are whole, and saving again
-    /// completes them.
+    /// completes them. Where the trust root was followed by another, the directory is opened as it
+    /// was before or as it is after, whole, wherever the saving ended: the root that makes the
+    /// difference is written in one step.
     pub fn save(&mut self, home: impl AsRef<Path>) -> Result<(), AuthorityError> {
         let home = home.as_ref();
         files::private_directory(&layout::trust_directory(home))?;
         files::private_directory(&layout::authority_directory(home))?;
         let _alone = Lock::wait(&layout::authority_directory(home).join("lock"))?;
-        self.check_directory(home)?;
+        let there = self.check_directory(home)?;
+        let roots: Vec<(u32, Bytes)> = (1u32..).zip(self.roots()).collect();
+        let newest = roots.last().map_or(1, |(version, _)| *version);
+        if let Some(version) = there {
+            settle(home, version)?;
+        }
+        // Under another root than the one there, everything comes with that root.
+        let coming = there.filter(|version| *version < newest);
+        let place = |path: PathBuf| match coming {
+            Some(_) => layout::coming_with(&path, newest),
+            None => path,
+        };
         for (role, key) in &self.keys {
-            store_key(&layout::role_file(home, *role), key)?;
+            let path = place(layout::role_file(home, *role));
+            match coming {
+                Some(_) => keyfile::replace(&path, key)?,
+                None => drop(store_key(&path, key)?),
+            }
         }
         let trust = self.trust_files()?;
         // Whoever reads these files will do the same.
         TrustState::assemble_under(self.current_root()?, &trust).map_err(|(_, why)| why)?;
         self.saved = self.epoch;
+        let replace = |path, bytes: &[u8]| files::replace(&place(path), bytes);
         // A token is used up before the agent it admitted appears.
-        files::replace(&layout::ledger_file(home), &self.ledger.encode())?;
+        replace(layout::ledger_file(home), &self.ledger.encode())?;
         // What was taken back goes first, what was given last.
-        files::replace(
-            &layout::trust_file(home, FileKind::Revocations),
-            &trust.revocations,
-        )?;
-        files::replace(&layout::trust_file(home, FileKind::Policy), &trust.policy)?;
+        let file = |kind| layout::trust_file(home, kind);
+        replace(file(FileKind::Revocations), &trust.revocations)?;
+        replace(file(FileKind::Policy), &trust.policy)?;
         if let Some(scores) = &trust.scores {
-            files::replace(&layout::trust_file(home, FileKind::Scores), scores)?;
+            replace(file(FileKind::Scores), scores)?;
         }
-        files::replace(
-            &layout::trust_file(home, FileKind::Registry),
-            &trust.registry,
-        )?;
-        for (version, root) in (1u32..).zip(self.roots()).skip(1) {
-            create_unless_there(&layout::later_root_file(home, version), &root)?;
+        replace(file(FileKind::Registry), &trust.registry)?;
+        // From the last to the first: those after one that is missing do not count.
+        let known = there.unwrap_or(1);
+        let later = roots.iter().rev().filter(|(version, _)| *version > known);
+        for (version, root) in later {
+            create_unless_there(&layout::later_root_file(home, *version), root)?;
         }
         let pin = format!("{}\n", self.root_id);
         create_unless_there(&layout::pin_file(home), pin.as_bytes())?;
-        create_unless_there(&layout::trust_file(home, FileKind::Root), &trust.root)
+        create_unless_there(&file(FileKind::Root), &trust.root)?;
+        match coming {
+            Some(_) => settle(home, newest),
+            None => Ok(()),
+        }
     }
 
     /// Opens the mesh that was [saved](Self::save) to this directory.
@@ -138,19 +172,37 @@ impl Authority {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, AuthorityError> {
         let home = home.as_ref();
-        let (saved, state) = read_state(home)?;
+        let folder = layout::trust_directory(home);
+        loop {
+            let saved = Saved::read(&folder)?;
+            let version = saved.root_version();
+            let opened = Self::open_saved(home, saved, clock.clone());
+            if Saved::root_version_in(&folder)? == version {
+                return opened;
+            }
+            // Saved meanwhile under another root: what was read may be of either.
+        }
+    }
+
+    fn open_saved(
+        home: &Path,
+        saved: Saved,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, AuthorityError> {
+        let state = assemble(&saved)?;
+        let version = saved.root_version();
         let Saved {
             files, later_roots, ..
         } = saved;
         let root = state.root();
-        let mut ledger = read_ledger(home, *state.policy().scores())?;
+        let mut ledger = read_ledger(home, version, *state.policy().scores())?;
         let first = TrustRoot::parse(&files.root)?;
         let served = match root.is_served() {
             true => Some(Served::resume(&files.root, later_roots)?),
             false => None,
         };
         Ok(Self {
-            keys: load_keys(home, root)?,
+            keys: load_keys(home, version, root)?,
             mesh: root.mesh(),
             root_id: first.id(),
             dev: root.is_dev(),
@@ -239,8 +291,9 @@ impl Authority {
         Ok(())
     }
 
-    /// Checks that there is no mesh in the directory, or this one as this authority knows it.
-    fn check_directory(&self, home: &Path) -> Result<(), AuthorityError> {
+    /// Checks that there is no mesh in the directory, or this one as this authority knows it: then
+    /// it is the version of the newest root there.
+    fn check_directory(&self, home: &Path) -> Result<Option<u32>, AuthorityError> {
         let path = layout::trust_file(home, FileKind::Root);
         let pin = files::read_if_there(&layout::pin_file(home), self.root.len())?;
         let ours = self.root_id.to_string().into_bytes();
@@ -248,34 +301,88 @@ impl Authority {
             return Err(AuthorityError::OtherMesh { path });
         }
         match files::read_if_there(&path, self.root.len()) {
-            Ok(None) => return Ok(()),
+            Ok(None) => return Ok(None),
             Ok(Some(root)) if root == self.root => {}
             Ok(Some(_)) | Err(FileError::TooLarge { .. }) => {
                 return Err(AuthorityError::OtherMesh { path });
             }
             Err(error) => return Err(error.into()),
         }
-        if read_state(home)?.1.latest_epoch() > self.saved {
+        let (saved, state) = read_state(home)?;
+        let led_elsewhere = !self.roots()[1..].starts_with(&saved.later_roots);
+        if led_elsewhere || state.latest_epoch() > self.saved {
             let path = layout::trust_directory(home);
             return Err(AuthorityError::Changed { path });
         }
-        Ok(())
+        Ok(Some(saved.root_version()))
     }
+}
+
+/// Ends what a save that was interrupted began, in a directory whose newest root has this version:
+/// what came with that root takes its place, and what no root came for goes.
+fn settle(home: &Path, version: u32) -> Result<(), AuthorityError> {
+    let kinds = [
+        FileKind::Revocations,
+        FileKind::Policy,
+        FileKind::Scores,
+        FileKind::Registry,
+    ];
+    let mut settled: Vec<_> = kinds.map(|kind| layout::trust_file(home, kind)).into();
+    settled.extend(Role::ALL.map(|role| layout::role_file(home, role)));
+    settled.push(layout::ledger_file(home));
+    for folder in [
+        layout::trust_directory(home),
+        layout::authority_directory(home),
+    ] {
+        for name in files::names(&folder)? {
+            let here = |path: &&PathBuf| path.parent() == Some(&folder);
+            let mut places = settled.iter().filter(here);
+            let path = folder.join(&name);
+            let of = places.find_map(|place| Some((place, layout::comes_with(place, &name)?)));
+            match of {
+                Some((place, coming)) if coming == version => {
+                    files::rename_if_there(&path, place)?;
+                }
+                Some(_) => files::remove_if_there(&path)?,
+                // A later root whose predecessor never came.
+                None if layout::later_root_version(&name).is_some_and(|later| later > version) => {
+                    files::remove_if_there(&path)?;
+                }
+                None => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 fn read_state(home: &Path) -> Result<(Saved, TrustState), AuthorityError> {
     let saved = Saved::read(&layout::trust_directory(home))?;
-    // Whoever holds the role keys may have a development mesh.
-    let state = saved.assemble(Admission::DangerDevelopment, None)?;
+    let state = assemble(&saved)?;
     Ok((saved, state))
 }
 
-fn load_keys(home: &Path, root: &TrustRoot) -> Result<BTreeMap<Role, SigningKey>, AuthorityError> {
+fn assemble(saved: &Saved) -> Result<TrustState, HomeError> {
+    // Whoever holds the role keys may have a development mesh.
+    saved.assemble(Admission::DangerDevelopment, None)
+}
+
+fn load_keys(
+    home: &Path,
+    version: u32,
+    root: &TrustRoot,
+) -> Result<BTreeMap<Role, SigningKey>, AuthorityError> {
     let mut keys = BTreeMap::new();
     let timestamp = root.is_served().then_some(Role::Timestamp);
     for role in STATIC_ROLES.into_iter().chain(timestamp) {
-        let path = layout::role_file(home, role);
-        let key = keyfile::load(&path)?;
+        let settled = layout::role_file(home, role);
+        let coming = layout::coming_with(&settled, version);
+        let (path, key) = match keyfile::load(&coming) {
+            Err(KeyFileError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                let key = keyfile::load(&settled)?;
+                (settled, key)
+            }
+            loaded => (coming, loaded?),
+        };
         if root.keys(role) != [key.public()] {
             return Err(AuthorityError::OtherKey { path });
         }
@@ -331,9 +438,20 @@ pub(super) fn sort_certificates(
 }
 
 /// Books from before there was a ledger have none.
-fn read_ledger(home: &Path, parameters: Parameters) -> Result<Ledger, AuthorityError> {
-    let path = layout::ledger_file(home);
-    match files::read_if_there(&path, BOOKS_MAX)? {
+fn read_ledger(
+    home: &Path,
+    version: u32,
+    parameters: Parameters,
+) -> Result<Ledger, AuthorityError> {
+    let mut path = layout::ledger_file(home);
+    let coming = layout::coming_with(&path, version);
+    let mut found = files::read_if_there(&coming, BOOKS_MAX)?;
+    if found.is_some() {
+        path = coming;
+    } else {
+        found = files::read_if_there(&path, BOOKS_MAX)?;
+    }
+    match found {
         None => Ok(Ledger::default()),
         Some(bytes) => Ledger::parse(&bytes.into(), parameters)
             .map_err(|why| HomeError::refused(path, why).into()),

@@ -14,6 +14,7 @@ use super::press::Press;
 use super::press::Signers;
 use crate::client::clock::Clock;
 use crate::client::clock::SystemClock;
+use crate::proto::certificate::CertificateClaims;
 use crate::proto::certificate::UnverifiedCertificate;
 use crate::proto::identity::KeyBytes;
 use crate::proto::identity::SigningKey;
@@ -155,21 +156,35 @@ impl Authority {
     }
 
     /// Makes the next trust root with other keys for some roles (protocol §9.8), signed by the
-    /// root keys before and after, and publishes everything anew under it.
+    /// root keys before and after, and publishes everything anew under it. It holds for 400 days;
+    /// without other keys, that is all that changes.
+    ///
+    /// Under another registrar key every certificate in the books is signed again: agents go on
+    /// under those they have. What the replaced key signed besides is void: join tokens and
+    /// approvals of the registrar's, grants of the issuer's.
     ///
     /// # Errors
     ///
-    /// [`AuthorityError::Refused`] when verification would refuse it; [`AuthorityError::Static`]
-    /// in a static mesh. Nothing changed.
+    /// [`AuthorityError::Static`] in a static mesh, [`AuthorityError::Taken`] when an agent has one
+    /// of the keys, [`AuthorityError::Refused`] when verification would refuse the root or a
+    /// certificate: nothing changed. `Refused` also when the clock fails once the root is made,
+    /// which is then published with the next change.
     pub fn replace_roles(
         &mut self,
         mut keys: BTreeMap<Role, SigningKey>,
     ) -> Result<(), AuthorityError> {
         let now = self.clock.now()?;
-        let Some(served) = &mut self.served else {
+        let before = self.current_root()?;
+        if self.served.is_none() {
             return Err(AuthorityError::Static);
+        }
+        let taken = |key: &SigningKey| {
+            let key = key.public().bytes();
+            self.agents.holder(&key).is_some() || self.ledger.has_key(&key)
         };
-        let before = served.follower.root().clone();
+        if keys.values().any(taken) {
+            return Err(AuthorityError::Taken);
+        }
         let roles = self.keys.iter().map(|(role, old)| {
             let key = keys.get(role).unwrap_or(old);
             (*role, (1, vec![key.public().bytes()]))
@@ -183,10 +198,42 @@ impl Authority {
         let old = &self.keys[&Role::Root];
         let own = keys.get(&Role::Root).unwrap_or(old);
         let root = draft.sign_after(&before, &[(0, own)], &[(0, old)])?;
-        served.follower.succeed(&root)?;
-        served.later_roots.push(root);
+        // What can be refused, before anything changes.
+        before.succeed(&root)?;
+        let certificates = match keys.get(&Role::Registrar) {
+            Some(registrar) => self.certified_by(registrar, &before)?,
+            None => Vec::new(),
+        };
+        if let Some(served) = &mut self.served {
+            served.follower.succeed(&root)?;
+            served.later_roots.push(root);
+        }
+        for (claims, bytes) in certificates {
+            let (agent, key) = (claims.agent, claims.key);
+            match self.agents.holder(&key).is_some() {
+                true => drop(self.agents.insert(agent, (key, bytes))),
+                false => self.ledger.keep_former(agent, key, bytes),
+            }
+        }
         self.keys.append(&mut keys);
         self.publish().map(drop)
+    }
+
+    /// Every certificate in the books, signed by another registrar key.
+    fn certified_by(
+        &self,
+        registrar: &SigningKey,
+        before: &TrustRoot,
+    ) -> Result<Vec<(CertificateClaims, Bytes)>, Rejection> {
+        let again = |bytes| {
+            let certificate = UnverifiedCertificate::parse(bytes)?;
+            // Of what the one before signed, and of nothing else.
+            let held = certificate.clone();
+            held.verify(self.mesh, before.keys(Role::Registrar))?;
+            let bytes = certificate.certified_by((0, registrar))?;
+            Ok((certificate.claims().clone(), bytes))
+        };
+        self.certificates().map(again).collect()
     }
 
     /// Takes the books over from what another authority of this mesh, with the same keys, has

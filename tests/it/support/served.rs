@@ -13,6 +13,7 @@ use trustmesh::client::clock::Clock;
 use trustmesh::client::clock::SystemClock;
 use trustmesh::client::enrol::Enrolled;
 use trustmesh::client::enrol::Enrolment;
+use trustmesh::client::join::fetch_later_roots;
 use trustmesh::client::join::fetch_root;
 use trustmesh::proto::signing::MeshId;
 use trustmesh::proto::trust::Admission;
@@ -151,6 +152,7 @@ impl Served {
         let bus = self.wire.raw().await;
         let root = fetch_root(&token, &*bus).await.unwrap();
         let enrolment = Enrolment::new(token, root.clone())
+            .led_to(fetch_later_roots(&root, &*bus).await.unwrap())
             .agent(id(agent))
             .prefix(self.prefix.clone())
             .clock(self.clock.clone());

@@ -407,6 +407,7 @@ pub(super) const TABLE: &[Advice] = &[
         remedies: &[
             "trustmesh inspect trust/root.tm     shows name, id and keys of the trust root",
             "trustmesh inspect OBJECT            shows mesh and issuer of the chain",
+            "trustmesh token issue ID            issues a new grant, when the issuer's key was replaced",
         ],
         next: "compare meshes: trustmesh inspect OBJECT, trustmesh inspect trust/root.tm",
         reasons: &[
@@ -603,7 +604,7 @@ pub(super) const TABLE: &[Advice] = &[
             ),
             (
                 4,
-                "the trust root needs its yearly renewal by its root keys",
+                "the trust root has ended: trustmesh root succeed, where the role keys of a served mesh are",
             ),
             (
                 5,

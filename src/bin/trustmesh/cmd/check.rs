@@ -16,6 +16,7 @@ use trustmesh::keyfile;
 use trustmesh::proto::envelope::inbox_prefix;
 use trustmesh::proto::limits::RESERVE;
 use trustmesh::proto::names::INBOX;
+use trustmesh::proto::rejection::Class;
 use trustmesh::proto::time::ClockSkew;
 use trustmesh::proto::time::Timestamp;
 use trustmesh::proto::trust::Purpose;
@@ -30,6 +31,7 @@ use crate::failure::CONFIG;
 use crate::failure::Failure;
 use crate::failure::Report;
 use crate::failure::UNREACHABLE;
+use crate::failure::class_code;
 use crate::failure::exit_code;
 use crate::output::BAD;
 use crate::output::DIM;
@@ -45,8 +47,8 @@ use crate::text;
 
 /// Older servers work, and lack fixes.
 const SERVER_RECOMMENDED: (u32, u32) = (2, 12);
-/// When the end of something is worth a word.
-const SOON: Duration = Duration::from_secs(3 * 24 * 3_600);
+/// When the end of the trust root is worth a word.
+const SOON: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// JetStream's code for a stream that does not exist.
 const NO_STREAM: u64 = 10_059;
 /// How long JetStream may take to answer.
@@ -219,14 +221,26 @@ fn check_trust(trust: &TrustState) -> anyhow::Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// A root that ends soon is worth a word.
+/// A root that ends soon is worth a word; once it has ended, nothing is decided by it.
 fn root_end(trust: &TrustState, now: Timestamp) -> Option<Finding> {
     let end = trust.root().validity().until();
     let soon = end.since(now) < u64::try_from(SOON.as_millis()).unwrap_or(u64::MAX);
-    soon.then(|| {
-        let text = format!("the trust root ends at {}", text::utc(end));
-        Finding::warn("trust", text, "make a new mesh, and move its agents")
-    })
+    let hint = match trust.root().is_served() {
+        true => "where the role keys are, another root lets the mesh go on: trustmesh root succeed",
+        false => "make a new mesh, and move its agents",
+    };
+    match (now < end, soon) {
+        (false, _) => {
+            let text = format!("the trust root ended at {}", text::utc(end));
+            let code = class_code(Class::StaleState);
+            Some(Finding::fail("trust", text, Some(hint.to_owned()), code))
+        }
+        (true, true) => {
+            let text = format!("the trust root ends at {}", text::utc(end));
+            Some(Finding::warn("trust", text, hint))
+        }
+        (true, false) => None,
+    }
 }
 
 /// A clock that is far behind shows in files from its future.

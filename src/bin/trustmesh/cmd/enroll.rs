@@ -7,6 +7,7 @@ use clap::Args;
 use trustmesh::client::enrol::EnrolError;
 use trustmesh::client::enrol::Enrolled;
 use trustmesh::client::enrol::Enrolment;
+use trustmesh::client::join::fetch_later_roots;
 use trustmesh::client::join::fetch_root;
 use trustmesh::client::join::joining_key;
 use trustmesh::keyfile;
@@ -14,6 +15,7 @@ use trustmesh::proto::enrol::EnrolRefused;
 use trustmesh::proto::identity::AgentId;
 use trustmesh::proto::identity::SigningKey;
 use trustmesh::proto::join::JoinToken;
+use trustmesh::proto::rejection::Rejection;
 use trustmesh::proto::root::TrustRoot;
 use trustmesh::services::authority::Authority;
 use zeroize::Zeroizing;
@@ -98,7 +100,9 @@ pub async fn run(args: &Enroll, global: &Global, output: &Output) -> Outcome {
     let root = fetch_root(&token, &bus).await?;
     // Before the token is used up.
     setting.admit(&TrustRoot::parse(&root)?)?;
-    let enrolment = Enrolment::new(token, root.clone()).agent(args.id.clone());
+    let enrolment = Enrolment::new(token, root.clone())
+        .led_to(fetch_later_roots(&root, &bus).await?)
+        .agent(args.id.clone());
     let enrolled = match enrolment.join(&bus, key).await {
         Ok(enrolled) => enrolled,
         Err(error) => return already(error, args, &setting, output),
@@ -119,6 +123,17 @@ fn already(error: EnrolError, args: &Enroll, setting: &Setting, output: &Output)
             return Err(Failure::unreachable("no verifier service answers")
                 .fact("server", setting.server().to_owned())
                 .next("start it where the role keys are: trustmesh serve")
+                .into());
+        }
+        EnrolError::Token(
+            why @ (Rejection::BadSignature { .. } | Rejection::UntrustedRoot { .. }),
+        ) => {
+            return Err(Failure::refused(why)
+                .fact(
+                    "held",
+                    "a token that no registrar of the mesh signed, or none of today's",
+                )
+                .next("make another, where the role keys are: trustmesh join-token")
                 .into());
         }
         other => return Err(other.into()),

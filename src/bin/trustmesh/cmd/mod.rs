@@ -18,6 +18,7 @@ pub mod renew;
 pub mod reply;
 pub mod request;
 pub mod revoke;
+pub mod root;
 pub mod rotate;
 pub mod serve;
 pub mod subscribe;
@@ -53,6 +54,7 @@ pub fn run(cli: Cli, output: &Output) -> Outcome {
         Command::Revoke(args) => revoke::run(&args, &global, output),
         Command::Rotate(args) => rotate::run(&args, &global, output),
         Command::Renew(args) => wait_for(renew::run(&args, &global, output)),
+        Command::Root(args) => root::run(args, &global, output),
         Command::Trust(args) => trust::run(args, &global, output),
         Command::CanI(args) => can_i::run(&args, &global, output),
         Command::Policy(args) => policy::run(args, &global, output),

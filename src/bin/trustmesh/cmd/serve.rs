@@ -42,7 +42,7 @@ const LOOK: Duration = Duration::from_millis(500);
 #[command(
     after_help = "It needs the mesh directory with its role keys, and a nats-server with JetStream. It runs until SIGINT
 or SIGTERM. With --dev, a development mesh is made first where there is none. While it runs, revoke,
-policy push, agent add and rotate --recover go through it.
+policy push, agent add, root succeed and rotate --recover go through it.
 
 Examples:
   trustmesh serve --dev                 a mesh to try things with, and its service
