@@ -398,13 +398,16 @@ fn load_agents(
     ledger: &mut Ledger,
 ) -> Result<Agents, AuthorityError> {
     let entries = registry_entries(root, &files.registry)?;
-    sort_certificates(entries, ledger).map_err(|agent| match agent {
+    let agents = sort_certificates(entries, ledger).map_err(|agent| match agent {
         Ok(agent) => {
             let path = layout::trust_file(home, FileKind::Registry);
             AuthorityError::Certificates { path, agent }
         }
         Err(why) => why.into(),
-    })
+    })?;
+    // A save that ended between the two said so of a key whose successor it did not come to.
+    ledger.forget_former(|key| agents.holder(key).is_some());
+    Ok(agents)
 }
 
 /// Tells each agent's current certificate from those of its former keys, which go to the ledger.

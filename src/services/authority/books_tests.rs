@@ -390,6 +390,39 @@ fn agents_go_on_under_another_registrar() {
     assert!(next.check_statement(token.statement()).is_err());
 }
 
+/// Saves a rotation, and dies after each change to a file: the agent has its old key or its new one,
+/// and can rotate again; nobody has two certificates.
+#[test]
+fn a_rotation_that_was_half_saved_can_be_made_again() {
+    let (directory, _, planner) = served();
+    let key = SigningKey::generate().unwrap();
+    let day = std::time::Duration::from_secs(24 * 3_600);
+    let rotate = |mesh: &mut Authority| {
+        let current = mesh.current(planner.id()).unwrap();
+        if current.claims().key == key.public().bytes() {
+            return;
+        }
+        let offer = mesh.next_offer(planner.id(), &current.id(), &key.public().bytes(), day);
+        let offer = offer.unwrap();
+        let proof = offer.prove_possession(&key).unwrap();
+        mesh.follow(&offer, &proof, day).unwrap();
+    };
+    for changes in 0.. {
+        let place = copy(&directory);
+        let mut mesh = opened(&place);
+        rotate(&mut mesh);
+        let done = files::crash::after(changes, || mesh.save(&place));
+        goes_on(&copy(&place), |_| {});
+        goes_on(&place, rotate);
+        let saved = Authority::saved_state(&place).unwrap();
+        assert_eq!(saved.certificates_of(planner.id()).len(), 2);
+        if done.is_ok() {
+            assert!(changes > 10);
+            break;
+        }
+    }
+}
+
 #[test]
 fn an_agents_key_becomes_no_role_key() {
     let (_directory, mut mesh, _) = served();

@@ -142,6 +142,11 @@ impl Ledger {
         self.former.insert(key, (agent, certificate));
     }
 
+    /// Forgets certificates by their keys.
+    pub(super) fn forget_former(&mut self, is_not: impl Fn(&KeyBytes) -> bool) {
+        self.former.retain(|key, _| !is_not(key));
+    }
+
     pub(super) fn former(&self) -> impl Iterator<Item = &Bytes> {
         self.former.values().map(|(_, certificate)| certificate)
     }
