@@ -24,64 +24,58 @@
 //! its own registry: what a peer says of itself changes nothing. Bodies commit to certificate and
 //! chain by id. A handshake frame has its own magic and parser and is never an envelope.
 
+mod frames;
+mod sessions;
 mod unverified;
 
 use std::collections::BTreeMap;
-use std::collections::HashMap;
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use hmac::Hmac;
 use hmac::Mac as _;
 use sha2::Sha256;
 
-use super::certificate::CERTIFICATE_MAX;
+use self::frames::Challenge;
+use self::frames::Hello;
+use self::frames::Proof;
+use self::frames::Signed;
+use self::frames::check_nonce;
+use self::frames::extensions;
+use self::frames::failed;
+use self::frames::finish_carrying;
+use self::frames::read_unsigned;
+use self::frames::read_version;
+use self::frames::signed_frame;
+use self::frames::unsigned_frame;
 use super::certificate::UnverifiedCertificate;
 use super::chain::Chain;
 use super::chain::Credential;
-use super::chain::VerifiedChain;
-use super::chain::read_bytes;
 use super::identity::AgentId;
 use super::identity::KeyBytes;
-use super::identity::Signature;
-use super::identity::SigningKey;
 use super::limits::CHALLENGE_TTL_MS;
-use super::limits::HANDSHAKE_MAX;
-use super::limits::NEWEST_MAX;
 use super::limits::SESSION_TTL_MS;
 use super::limits::SESSIONS_MAX;
-use super::names::EXT_NEWEST;
-use super::names::FRAME_VERSION;
-use super::names::MAGIC_HANDSHAKE;
 use super::names::MODE_BATCH;
 use super::names::MODE_SINGLE;
 use super::names::OBJECT_VERSION;
 use super::names::Tag;
 use super::rejection::HandshakeFailed;
-use super::rejection::KeyMismatch;
-use super::rejection::Malformed;
 use super::rejection::Overloaded;
 use super::rejection::Place;
 use super::rejection::Rejection;
 use super::rejection::UntrustedRoot;
-use super::revocation::read_agent;
-use super::signing;
-use super::signing::Authentic;
-use super::signing::Budget;
-use super::signing::MeshId;
 use super::signing::ObjectId;
 use super::time::ClockSkew;
 use super::time::Timestamp;
-use super::trust::Purpose;
-use super::trust::TrustState;
 use super::trust::TrustTime;
-use super::verify::Holders;
 use super::verify::Scene;
 use super::wire;
 use super::wire::Reader;
 use super::wire::bin;
 
+pub use self::frames::step;
+pub use self::sessions::SessionTable;
 pub use self::unverified::UnverifiedFrame;
 
 const PLACE: Place = Place::Handshake;
@@ -308,8 +302,8 @@ impl AwaitingConfirm {
     ///
     /// [`Rejection::HandshakeFailed`] for a confirmation of another proof or a session that would
     /// be over, [`Rejection::KeyMismatch`] for another agent or certificate,
-    /// [`Rejection::BadSignature`], and what [freshness](TrustState::check_fresh),
-    /// [standing](TrustState::check_standing), revocation and the peer's chain are refused for.
+    /// [`Rejection::BadSignature`], and what [freshness](super::trust::TrustState::check_fresh),
+    /// [standing](super::trust::TrustState::check_standing), revocation and the peer's chain are refused for.
     pub fn confirm(
         &self,
         frame: &Bytes,
@@ -595,406 +589,6 @@ fn check_session_end(until: Timestamp, now: Timestamp) -> Result<(), Rejection> 
     if until <= now {
         return Err(failed(HandshakeFailed::Cookie));
     }
-    Ok(())
-}
-
-struct Hello {
-    mesh: MeshId,
-    id_i: AgentId,
-    key_i: KeyBytes,
-    id_r: AgentId,
-    key_r: KeyBytes,
-    nonce: [u8; 32],
-    modes: u8,
-}
-
-impl Hello {
-    fn parse(body: &Bytes) -> Result<Self, Rejection> {
-        let mut r = Reader::new(body, PLACE);
-        read_version(&mut r, 9)?;
-        let hello = Self {
-            mesh: MeshId(r.bin_of()?),
-            id_i: read_agent(&mut r)?,
-            key_i: r.key()?,
-            id_r: read_agent(&mut r)?,
-            key_r: r.key()?,
-            nonce: read_nonce(&mut r)?,
-            modes: r.number_of()?,
-        };
-        finish(r)?;
-        Ok(hello)
-    }
-}
-
-struct Challenge {
-    hello: ObjectId,
-    nonce: [u8; 32],
-    time: Timestamp,
-    instance: Instance,
-    cookie: [u8; 32],
-}
-
-impl Challenge {
-    fn parse(body: &Bytes) -> Result<Self, Rejection> {
-        let mut r = Reader::new(body, PLACE);
-        read_version(&mut r, 7)?;
-        let challenge = Self {
-            hello: r.object_id()?,
-            nonce: read_nonce(&mut r)?,
-            time: Timestamp::from_millis(r.uint()?),
-            instance: r.bin_of()?,
-            cookie: r.bin_of()?,
-        };
-        finish(r)?;
-        Ok(challenge)
-    }
-}
-
-struct Proof {
-    hello: Bytes,
-    challenge: Bytes,
-    certificate: ObjectId,
-    leaf: ObjectId,
-    newest: Option<Bytes>,
-}
-
-impl Proof {
-    fn parse(body: &Bytes) -> Result<Self, Rejection> {
-        let mut r = Reader::new(body, PLACE);
-        read_version(&mut r, 6)?;
-        let (hello, challenge) = (r.bin(HANDSHAKE_MAX)?, r.bin(HANDSHAKE_MAX)?);
-        let (certificate, leaf) = (r.object_id()?, r.object_id()?);
-        Ok(Self {
-            hello,
-            challenge,
-            certificate,
-            leaf,
-            newest: finish_carrying(r)?,
-        })
-    }
-}
-
-/// A signed handshake frame, cut into parts.
-struct Signed {
-    body: Bytes,
-    signature: Signature,
-    certificate: Bytes,
-    chain: Bytes,
-}
-
-impl Signed {
-    fn parse(expected: u64, frame: &Bytes) -> Result<Self, Rejection> {
-        let mut r = open_frame(frame, 6, expected)?;
-        let signed = Self {
-            body: r.bin(HANDSHAKE_MAX)?,
-            signature: Signature(r.bin_of()?),
-            certificate: r.bin(CERTIFICATE_MAX)?,
-            chain: read_bytes(&mut r)?,
-        };
-        r.finish()?;
-        Ok(signed)
-    }
-
-    /// Checks that the peer is in good standing by our own trust state, that certificate and
-    /// chain are its own and those the body names, and that its key signed the body.
-    fn check_peer(
-        &self,
-        tag: Tag,
-        (peer, key): (&AgentId, &KeyBytes),
-        (certificate, leaf): (ObjectId, ObjectId),
-        scene: &Scene<'_>,
-        skew: ClockSkew,
-    ) -> Result<VerifiedChain, Rejection> {
-        let (trust, now): (&Arc<TrustState>, _) = (scene.trust, scene.now);
-        let mismatch = |reason| Rejection::KeyMismatch {
-            place: PLACE,
-            reason,
-        };
-        trust.check_fresh(now, skew, Purpose::Request)?;
-        let registered = trust.check_standing(key, now, skew, PLACE)?;
-        if registered.agent() != peer {
-            return Err(mismatch(KeyMismatch::OtherAgent));
-        }
-        let presented = UnverifiedCertificate::parse(&self.certificate)?.id();
-        if presented != registered.id() || certificate != registered.id() {
-            return Err(mismatch(KeyMismatch::OtherCertificate));
-        }
-        trust.revocations().check_agent(registered, now, PLACE)?;
-        let chain = Chain::parse(Bytes::copy_from_slice(&self.chain))?;
-        if chain.leaf().id() != leaf {
-            return Err(super::chain::LEAF_MISMATCH);
-        }
-        if chain.leaf().holder() != *key {
-            return Err(mismatch(KeyMismatch::OtherAgent));
-        }
-        Holders::look_up(&chain, trust, now, skew)?;
-        chain.check_validity(now, skew)?;
-        Authentic::check(
-            tag,
-            &self.body,
-            (),
-            registered.key(),
-            &self.signature,
-            PLACE,
-        )?;
-        let chain = chain.verify(&**trust, &mut Budget::message())?;
-        let holders = Holders::look_up(&chain, trust, now, skew)?;
-        trust
-            .revocations()
-            .check_chain(&chain, holders.iter(), now)?;
-        Ok(chain)
-    }
-}
-
-const fn failed(reason: HandshakeFailed) -> Rejection {
-    Rejection::HandshakeFailed { reason }
-}
-
-/// Which step a handshake frame says it is, 1 to 4 in an honest one. Nothing after that is read.
-///
-/// # Errors
-///
-/// [`Rejection::TooLarge`] over [`HANDSHAKE_MAX`] bytes, [`Rejection::Malformed`] when the frame is
-/// no handshake frame, [`Rejection::UnsupportedVersion`].
-pub fn step(frame: &Bytes) -> Result<u64, Rejection> {
-    if frame.len() > HANDSHAKE_MAX {
-        return Err(Rejection::TooLarge {
-            place: PLACE,
-            limit: HANDSHAKE_MAX as u32,
-        });
-    }
-    if !frame.starts_with(&MAGIC_HANDSHAKE) {
-        return Err(Rejection::Malformed {
-            place: PLACE,
-            reason: Malformed::BadMagic,
-        });
-    }
-    let mut r = Reader::starting_at(frame, MAGIC_HANDSHAKE.len(), PLACE);
-    r.array()?;
-    let found = r.uint()?;
-    if found != FRAME_VERSION {
-        return Err(Rejection::UnsupportedVersion {
-            place: PLACE,
-            found,
-        });
-    }
-    r.uint()
-}
-
-fn open_frame(frame: &Bytes, arity: usize, expected: u64) -> Result<Reader<'_>, Rejection> {
-    if step(frame)? != expected {
-        return Err(failed(HandshakeFailed::Transcript));
-    }
-    let mut r = Reader::starting_at(frame, MAGIC_HANDSHAKE.len(), PLACE);
-    r.array_of(arity)?;
-    r.uint()?;
-    r.uint()?;
-    Ok(r)
-}
-
-fn read_unsigned(expected: u64, frame: &Bytes) -> Result<Bytes, Rejection> {
-    let mut r = open_frame(frame, 3, expected)?;
-    let body = r.bin(HANDSHAKE_MAX)?;
-    r.finish()?;
-    Ok(body)
-}
-
-fn unsigned_frame(step: u8, body: &[u8]) -> Bytes {
-    let mut frame = MAGIC_HANDSHAKE.to_vec();
-    wire::encode_into(&mut frame, &(FRAME_VERSION, step, bin(body)));
-    frame.into()
-}
-
-fn signed_frame(step: u8, tag: Tag, body: &[u8], party: &Party) -> Bytes {
-    let key: &SigningKey = party.credential.key();
-    let signature = signing::sign(tag, body, key);
-    let chain = party.credential.chain().bytes();
-    let mut frame = MAGIC_HANDSHAKE.to_vec();
-    let parts = (
-        FRAME_VERSION,
-        step,
-        bin(body),
-        bin(&signature.0),
-        bin(&party.certificate),
-        bin(chain),
-    );
-    wire::encode_into(&mut frame, &parts);
-    frame.into()
-}
-
-fn read_version(r: &mut Reader<'_>, arity: usize) -> Result<(), Rejection> {
-    r.array_of(arity)?;
-    match r.uint()? {
-        OBJECT_VERSION => Ok(()),
-        found => Err(Rejection::UnsupportedVersion {
-            place: PLACE,
-            found,
-        }),
-    }
-}
-
-/// Reads the (empty) extensions and the end.
-fn finish(mut r: Reader<'_>) -> Result<(), Rejection> {
-    if r.array()? != 0 {
-        return Err(r.fault(Malformed::Extension));
-    }
-    r.finish()
-}
-
-/// The extensions of a proof or confirmation.
-fn extensions(newest: Option<&Bytes>) -> Vec<(u16, bool, &serde_bytes::Bytes)> {
-    let newest = newest.filter(|file| file.len() <= NEWEST_MAX);
-    newest
-        .map(|file| (EXT_NEWEST, false, bin(file)))
-        .into_iter()
-        .collect()
-}
-
-/// Reads the extensions of a proof or confirmation, and the end: at most the newest timestamp.
-fn finish_carrying(mut r: Reader<'_>) -> Result<Option<Bytes>, Rejection> {
-    let fault = r.fault(Malformed::Extension);
-    let count = r.array()?;
-    let mut read = || -> Result<Bytes, Rejection> {
-        r.array_of(3)?;
-        let known = r.uint()? == u64::from(EXT_NEWEST) && !r.boolean()?;
-        let value = r.bin(NEWEST_MAX)?;
-        if known && !value.is_empty() {
-            Ok(value)
-        } else {
-            Err(fault)
-        }
-    };
-    let newest = match count {
-        0 => None,
-        1 => Some(read().map_err(|_| fault)?),
-        _ => return Err(fault),
-    };
-    r.finish()?;
-    Ok(newest)
-}
-
-/// A nonce of the wrong length is a failed handshake like any other unusable nonce.
-fn read_nonce(r: &mut Reader<'_>) -> Result<[u8; 32], Rejection> {
-    let nonce = r.bin(HANDSHAKE_MAX)?;
-    <[u8; 32]>::try_from(&nonce[..]).map_err(|_| failed(HandshakeFailed::Nonce))
-}
-
-fn check_nonce(theirs: &[u8; 32], ours: &[u8; 32]) -> Result<(), Rejection> {
-    if theirs == ours || theirs.iter().all(|byte| *byte == 0) {
-        return Err(failed(HandshakeFailed::Nonce));
-    }
-    Ok(())
-}
-
-/// The sessions of one process, at most one per peer key (protocol §16.8): [`SESSIONS_MAX`] that
-/// count and as many that wait for a message.
-///
-/// ```
-/// use trustmesh::proto::handshake::{Session, SessionTable};
-/// use trustmesh::proto::identity::{AgentId, KeyBytes};
-/// use trustmesh::proto::time::Timestamp;
-///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let (key, at) = (KeyBytes([7; 32]), Timestamp::from_millis);
-/// let peer = AgentId::parse("alice")?;
-/// let mut sessions = SessionTable::default();
-/// let session = Session { peer, key, until: at(900_000), id: [1; 16], newest: None };
-/// sessions.await_message(session, at(0))?;
-/// assert!(sessions.get(&key, at(1)).is_none()); // not before alice's next message
-/// sessions.heard_from(&key, at(1));
-/// assert!(sessions.get(&key, at(2)).is_some());
-/// assert!(sessions.get(&key, at(900_000)).is_none());
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Default)]
-pub struct SessionTable {
-    live: HashMap<KeyBytes, Session>,
-    pending: HashMap<KeyBytes, Session>,
-}
-
-impl SessionTable {
-    /// Takes in a session one initiated: it counts at once, in place of an earlier one with the
-    /// key.
-    ///
-    /// # Errors
-    ///
-    /// [`Rejection::Overloaded`] with [`Sessions`](Overloaded::Sessions) when [`SESSIONS_MAX`]
-    /// sessions that are not over are held.
-    pub fn begin(&mut self, session: Session, now: Timestamp) -> Result<(), Rejection> {
-        insert(&mut self.live, session, now)
-    }
-
-    /// Takes in a session one answered: it counts once the peer's next message arrives, which
-    /// proves that it received the confirmation.
-    ///
-    /// # Errors
-    ///
-    /// [`Rejection::Overloaded`] with [`Sessions`](Overloaded::Sessions) when as many wait.
-    pub fn await_message(&mut self, session: Session, now: Timestamp) -> Result<(), Rejection> {
-        insert(&mut self.pending, session, now)
-    }
-
-    /// An authentic message of a peer has arrived: a session that waited for one counts from now
-    /// on.
-    pub fn heard_from(&mut self, key: &KeyBytes, now: Timestamp) {
-        if let Some(session) = self.pending.remove(key) {
-            // A full table drops the session; the peer will be asked for another.
-            let _ = self.begin(session, now);
-        }
-    }
-
-    /// The session with a peer, when it counts and is not over at `now`.
-    pub fn get(&self, key: &KeyBytes, now: Timestamp) -> Option<&Session> {
-        self.live.get(key).filter(|session| now < session.until)
-    }
-
-    /// Whether a session with the peer counts, or will with its next message. This is what the
-    /// receiver of that message goes by.
-    pub fn expects(&self, key: &KeyBytes, now: Timestamp) -> bool {
-        let pending = self
-            .pending
-            .get(key)
-            .is_some_and(|session| now < session.until);
-        pending || self.get(key, now).is_some()
-    }
-
-    /// Ends the session with a peer, one that waits included.
-    pub fn end(&mut self, key: &KeyBytes) {
-        self.live.remove(key);
-        self.pending.remove(key);
-    }
-
-    /// Sessions held that count, those that are over included until room is needed.
-    pub fn len(&self) -> usize {
-        self.live.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.live.is_empty()
-    }
-
-    /// Whether nothing is held, not even a session that waits for a message.
-    pub(crate) fn is_blank(&self) -> bool {
-        self.live.is_empty() && self.pending.is_empty()
-    }
-}
-
-fn insert(
-    table: &mut HashMap<KeyBytes, Session>,
-    session: Session,
-    now: Timestamp,
-) -> Result<(), Rejection> {
-    if table.len() >= SESSIONS_MAX && !table.contains_key(&session.key) {
-        table.retain(|_, other| now < other.until);
-        if table.len() >= SESSIONS_MAX {
-            return Err(Rejection::Overloaded {
-                reason: Overloaded::Sessions,
-            });
-        }
-    }
-    table.insert(session.key, session);
     Ok(())
 }
 

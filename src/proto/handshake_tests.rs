@@ -1,9 +1,12 @@
+use std::sync::Arc;
 use std::sync::Barrier;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use super::*;
+use crate::proto::identity::SigningKey;
 use crate::proto::scope::Scope;
+use crate::proto::signing::Budget;
 use crate::services::authority::Authority;
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);

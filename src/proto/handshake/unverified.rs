@@ -2,16 +2,16 @@
 
 use bytes::Bytes;
 
-use super::Challenge;
-use super::Hello;
 use super::Instance;
 use super::PLACE;
-use super::Proof;
-use super::Signed;
-use super::finish_carrying;
-use super::read_unsigned;
-use super::read_version;
-use super::step;
+use super::frames::Challenge;
+use super::frames::Hello;
+use super::frames::Proof;
+use super::frames::Signed;
+use super::frames::finish_carrying;
+use super::frames::read_unsigned;
+use super::frames::read_version;
+use super::frames::step;
 use crate::proto::identity::AgentId;
 use crate::proto::identity::KeyBytes;
 use crate::proto::names::Tag;
