@@ -5,12 +5,14 @@
 //! nothing signed lately ──▶ sign alone, publish at once                    (mode 1)
 //! otherwise             ──▶ queue ──▶ 256, or what came by the end of the interval
 //!                                     that the last signature began ──▶ sign once  (mode 2)
+//! … and where policy allows no batches: sign alone ──▶ queue ──▶ out with what came by then (mode 1)
 //! ```
 //!
 //! So an idle client has the latency of one signature, and sender and receivers gain the more there
 //! is to send. The interval is 150 µs, and longer after a large batch: when a hundred messages come
-//! in it, each is worth a tenth of what its signature costs, and has others in front of it anyway. The order in which one task publishes is kept: while anything is queued, everything
-//! queues behind it. As with `async_nats`, that a message was taken means that it is queued; when
+//! in it, each is worth a tenth of what its signature costs, and has others in front of it anyway.
+//! The order in which one task publishes is kept: while anything is queued, everything queues
+//! behind it. As with `async_nats`, that a message was taken means that it is queued; when
 //! the bus then refuses it, the next to publish is told.
 
 use std::sync::Arc;
