@@ -35,7 +35,6 @@ use crate::bus::store::BucketConfig;
 use crate::bus::store::Store;
 use crate::bus::store::StoreError;
 use crate::files::FileError;
-use crate::proto::audit::AuditEvent;
 use crate::proto::rejection::Class;
 use crate::proto::rejection::Rejection;
 use crate::proto::rejection::StaleState;
@@ -59,6 +58,12 @@ const HINT_EVERY: Duration = Duration::from_secs(1);
 /// Pushes checked in a second. A verifier service makes one at each change and every 5 s; a flood of
 /// forged ones costs a client half a percent of a core, and the store tells what they drown.
 const CHECKS_PER_SECOND: u32 = 100;
+
+/// The topic of the notice that a trust state was refused.
+pub(super) const NOTICE_REFUSED: &str = "trust-refused";
+
+/// The topic of the notice that the trust state is up to date.
+pub(super) const NOTICE_CURRENT: &str = "trust-current";
 
 /// Least time between two notices about the same thing going wrong and right.
 const NOTICE_EVERY: Duration = Duration::from_secs(5);
@@ -230,7 +235,7 @@ impl Feed {
             }) => {
                 let text = "a peer knows another trust state of the same epoch".to_owned();
                 tracing::warn!(agent = %shared.identity.id, "{text}");
-                notice(shared, "trust-equivocation", text);
+                shared.plane_notice("trust-equivocation", text);
             }
             // A peer that is behind will find out by itself.
             _ => {}
@@ -571,21 +576,21 @@ impl Alarms {
             FeedError::Refused(Rejection::StaleState { reason }) => match reason {
                 StaleState::Rollback => "trust-rollback",
                 StaleState::Equivocation => "trust-equivocation",
-                _ => "trust-refused",
+                _ => NOTICE_REFUSED,
             },
-            FeedError::Refused(_) => "trust-refused",
+            FeedError::Refused(_) => NOTICE_REFUSED,
             _ => "trust-unreachable",
         };
         tracing::warn!(agent = %shared.identity.id, %error, "the trust state is not up to date");
         self.raised = Some(text.clone());
-        notice(shared, topic, text);
+        shared.plane_notice(topic, text);
     }
 
     fn clear(&mut self, shared: &Shared) {
         if self.raised.is_some() && self.may_say() {
             self.raised = None;
             let text = "the trust state is up to date again".to_owned();
-            notice(shared, "trust-current", text);
+            shared.plane_notice(NOTICE_CURRENT, text);
         }
     }
 
@@ -596,10 +601,4 @@ impl Alarms {
         }
         may
     }
-}
-
-fn notice(shared: &Shared, topic: &str, text: String) {
-    let Ok(now) = shared.clock.now() else { return };
-    let topic = topic.to_owned();
-    shared.audit.event(now, AuditEvent::Notice { topic, text });
 }

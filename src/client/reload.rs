@@ -1,13 +1,9 @@
 //! Trust files that are read again while a client runs.
 
 use super::Client;
+use super::feed::NOTICE_CURRENT;
+use super::feed::NOTICE_REFUSED;
 use super::home::HomeError;
-
-/// The topic of the notice that a trust state was refused, as when a bus brings one.
-const NOTICE_REFUSED: &str = "trust-refused";
-
-/// The topic of the notice that another trust state is decided by.
-const NOTICE_CURRENT: &str = "trust-current";
 
 impl Client {
     /// Reads the trust files of this agent's mesh directory again and moves on to them, as

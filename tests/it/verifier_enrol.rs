@@ -403,14 +403,7 @@ async fn an_eavesdropper_gains_nothing() {
             bus.publish(again.with_reply(reply)).await.unwrap();
         }
     }
-    // A command is decided after what came before it.
-    plane
-        .service
-        .change(|_| ())
-        .await
-        .unwrap()
-        .in_force()
-        .unwrap();
+    plane.caught_up().await;
     settle(&*bus).await;
     assert!(arrived(&mut answers).is_empty());
     let trust = plane.trust.current();
@@ -505,13 +498,7 @@ async fn a_flood_of_hellos_is_limited_and_leaves_agents_alone() {
             assert_eq!(message(&mut greetings).await.sender().as_str(), "alice");
         }
     }
-    plane
-        .service
-        .change(|_| ())
-        .await
-        .unwrap()
-        .in_force()
-        .unwrap();
+    plane.caught_up().await;
     settle(&*bus).await;
     // The clock stands still: it is all one second.
     assert!(arrived(&mut answers).len() <= 50);
@@ -531,13 +518,7 @@ async fn answers_go_to_the_askers_own_inbox_only() {
     let mut victim = bus.subscribe("victim.>".into(), None).await.unwrap();
     let hello = Outgoing::new(enrol_subject(&plane.prefix), enrollee.hello());
     bus.publish(hello.with_reply("victim.inbox")).await.unwrap();
-    plane
-        .service
-        .change(|_| ())
-        .await
-        .unwrap()
-        .in_force()
-        .unwrap();
+    plane.caught_up().await;
     settle(&*bus).await;
     assert!(arrived(&mut victim).is_empty());
 }

@@ -250,13 +250,7 @@ async fn a_rotation_in_anothers_name_is_not_answered() {
     let new = mallory.public().bytes();
     let request = ControlRequest::Rotate { key: new };
     let (bus, mut answers) = ask_as(&plane, &alice, &mallory, Verb::Rotate, &request).await;
-    plane
-        .service
-        .change(|_| ())
-        .await
-        .unwrap()
-        .in_force()
-        .unwrap();
+    plane.caught_up().await;
     settle(&*bus).await;
     assert!(arrived(&mut answers).is_empty());
     assert_eq!(plane.trust.current().certificates_of(alice.id()).len(), 1);
@@ -307,13 +301,7 @@ async fn a_replayed_request_is_not_answered() {
         ask_as(&plane, &alice, &own, Verb::Renew, &ControlRequest::Renew).await;
     next(&mut answers).await;
     let (_, mut again) = ask_as(&plane, &alice, &own, Verb::Renew, &ControlRequest::Renew).await;
-    plane
-        .service
-        .change(|_| ())
-        .await
-        .unwrap()
-        .in_force()
-        .unwrap();
+    plane.caught_up().await;
     settle(&*bus).await;
     assert!(arrived(&mut again).is_empty());
 }
@@ -461,13 +449,7 @@ async fn a_revoked_key_does_not_come_back() {
         ),
     ] {
         let (bus, mut answers) = ask_as(&plane, &alice, &own, verb, &request).await;
-        plane
-            .service
-            .change(|_| ())
-            .await
-            .unwrap()
-            .in_force()
-            .unwrap();
+        plane.caught_up().await;
         settle(&*bus).await;
         assert!(arrived(&mut answers).is_empty());
     }

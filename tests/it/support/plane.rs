@@ -135,6 +135,12 @@ impl Plane {
         eventually("the service renews itself", renewed).await;
     }
 
+    /// Waits until the service has decided what came before: it takes a command after that.
+    pub async fn caught_up(&self) {
+        let changed = self.service.change(|_| ()).await;
+        changed.unwrap().in_force().unwrap();
+    }
+
     pub async fn token(&self, terms: JoinTerms) -> JoinToken {
         let made = self.service.change(move |mesh| mesh.join_token(&terms));
         made.await.unwrap().outcome.unwrap()
